@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifiers import segmentation_tables
+from classifiers.segmentation import tables
 from classifiers.segmentation.listed_words import list_words
 from classifiers.segmentation.tables import open_segmenter
 from storage.errors import ModelError
@@ -85,16 +85,16 @@ def test_a_long_run_is_cut_in_blocks(unit: str) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation_tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(tables, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="`jieba` is not installed"):
-        segmentation_tables.segmenter_tables.__wrapped__()
+        tables.segmenter_tables.__wrapped__()
 
 
 def cut_in_a_new_process(folder: str) -> list[str]:
     import os
 
     os.environ[VARIABLE] = folder
-    segmentation_tables.segmenter_tables.cache_clear()
+    tables.segmenter_tables.cache_clear()
     return list_words("我来到北京清华大学", open_segmenter())
 
 
