@@ -20,7 +20,7 @@ from mixtures.binding import BoundPolicy
 from mixtures.judge import CLUSTERS, DUPLICATES
 from pipelines.dedup.candidates import CANDIDATES
 from pipelines.dedup.keepers import SETTLE_ROUNDS, STANDINGS, choose_keepers, list_missing_pairs
-from pipelines.dedup.verify import PAIRS, merge_pairs
+from pipelines.dedup.verify import merge_pairs
 from pipelines.run_folder import RunFolder
 from storage.manifests import open_dataset
 
@@ -45,23 +45,21 @@ def choose_by_policy(
     """Who stays by the policy's order: `ranked` has doc_id, rank and `passed`; `verify` turns CANDIDATES into PAIRS."""
     columns = [ranked["doc_id"], ranked["rank"], ranked["passed"]]
     standings = pa.table(columns, names=STANDINGS.names).cast(STANDINGS)
-    found, copies = _found(folder, policy)
+    pairs, copies = _found(folder, policy)
     kinds = _kinds(policy)
-    pairs = found if "near" in kinds else PAIRS.empty_table()
     crowds = _read(folder.duplicates / "crowds")
     asked = missing = CANDIDATES.empty_table()
-    keepers = choose_keepers(standings, pairs, copies)
+    keepers = choose_keepers(standings, pairs, copies, kinds=list(kinds))
     for _ in range(SETTLE_ROUNDS if kinds.get("near") else 0):
         missing = list_missing_pairs(standings, keepers, copies, crowds, asked, num_groups)
         if not len(missing) or verify is None:
             break
         asked = pa.concat_tables([asked, missing])
         pairs = _similar_enough(merge_pairs([pairs, verify(missing)]), policy)
-        keepers = choose_keepers(standings, pairs, copies)
-    clusters = keepers if "near" in kinds else choose_keepers(standings, found, copies)
+        keepers = choose_keepers(standings, pairs, copies, kinds=list(kinds))
     return Keepers(
-        duplicates=_with_kind(keepers, copies, policy),
-        clusters=clusters.select(["doc_id", "cluster_id", "cluster_size"]).cast(CLUSTERS),
+        duplicates=_dropped(keepers),
+        clusters=keepers.select(["doc_id", "cluster_id", "cluster_size"]).cast(CLUSTERS),
         num_uncompared=0 if verify else len(missing),
     )
 
@@ -80,19 +78,10 @@ def members(folder: RunFolder, policy: BoundPolicy) -> pa.Array:
     )
 
 
-def _with_kind(keepers: pa.Table, copies: pa.Table, policy: BoundPolicy) -> pa.Table:
-    """DUPLICATES: those with another document to stay for them, `exact` where both are copies of one text."""
+def _dropped(keepers: pa.Table) -> pa.Table:
+    """DUPLICATES: those with another document to stay for them."""
     dropped = keepers.filter(keepers["duplicate_of"].is_valid())
-    same = pc.equal(_nodes(dropped["doc_id"], copies), _nodes(dropped["duplicate_of"], copies))
-    kinds = pc.if_else(same, "exact", "near")
-    table = pa.table([dropped["doc_id"], dropped["duplicate_of"], dropped["similarity"], kinds], schema=DUPLICATES)
-    return table.filter(pc.is_in(table["kind"], value_set=pa.array(list(_kinds(policy)), pa.string())))
-
-
-def _nodes(doc_ids: pa.ChunkedArray, copies: pa.Table) -> pa.ChunkedArray:
-    """The representative of each document's copy group, or the document itself."""
-    where = pc.index_in(doc_ids, value_set=copies["doc_id"].combine_chunks())
-    return pc.coalesce(copies["representative"].take(where), doc_ids)
+    return dropped.select(DUPLICATES.names).cast(DUPLICATES)
 
 
 def _kinds(policy: BoundPolicy) -> dict[str, float | None]:

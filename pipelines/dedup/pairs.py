@@ -14,6 +14,7 @@ Integers = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.uint32]
 Numbers = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
 
 
 @compiled
@@ -127,38 +128,75 @@ def find_components(num_nodes: int, first: Integers, second: Integers) -> Intege
     return parents
 
 
+COPY, URL, NEAR, SEMANTIC = 0, 1, 2, 3
+"""Why a document is dropped, as a code: it equals a kept one, shares its URL, resembles it, or means the same."""
+
+
 @compiled
 def keep_greedily(
     order: Integers,
     eligible: npt.NDArray[np.bool_],
+    texts: Integers,
+    addresses: Integers,
     starts: Integers,
     neighbours: Integers,
     similarities: Numbers,
-) -> tuple[Integers, Numbers]:
-    """In `order`, a node resembling a kept one is dropped for the most alike of those, an eligible other one is kept.
+    kinds: Bytes,
+    precedence: Bytes,
+) -> tuple[Integers, Numbers, Bytes]:
+    """In `order`, a node that duplicates a kept one is dropped for it, an eligible other one is kept.
 
-    The neighbours of node n are neighbours[starts[n]:starts[n + 1]]. Returns (keeper, similarity) by node: the node
-    itself and 1 where it is kept, -1 and 0 where it is neither kept nor dropped. Ties go to the first in `order`.
+    `texts` and `addresses` number the groups (0 to n-1) of equal texts and of equal URLs. Groups of texts resemble one
+    another: those of group t are neighbours[starts[t]:starts[t + 1]], of the code in `kinds`. The first code in
+    `precedence` by which a kept node is found decides; of several neighbours the most alike, then the first in `order`.
+    Returns (keeper, similarity, code) by node: the node itself and 1 where it is kept, -1 and 0 where it is neither
+    kept nor dropped; the similarity of equal URLs is NaN.
     """
     num_nodes = len(order)
-    ranks = np.empty(num_nodes, np.int64)
-    for i in range(num_nodes):
-        ranks[order[i]] = i
     keepers, found = np.full(num_nodes, -1, np.int64), np.zeros(num_nodes, np.float64)
-    for i in range(num_nodes):
-        node, best = order[i], -1
-        for j in range(starts[node], starts[node + 1]):
-            other = neighbours[j]
-            if keepers[other] != other:
-                continue
-            is_closer = best < 0 or similarities[j] > found[node]
-            if is_closer or (similarities[j] == found[node] and ranks[other] < ranks[best]):
-                best, found[node] = other, similarities[j]
-        if best >= 0:
-            keepers[node] = best
-        elif eligible[node]:
+    codes, turns = np.zeros(num_nodes, np.uint8), np.empty(num_nodes, np.int64)
+    kept_text, kept_address = np.full(num_nodes, -1, np.int64), np.full(num_nodes, -1, np.int64)
+    for turn in range(num_nodes):
+        node = order[turn]
+        turns[node] = turn
+        text, address = texts[node], addresses[node]
+        keeper, similarity = -1, 0.0
+        for code in precedence:
+            if code == COPY:
+                keeper, similarity = kept_text[text], 1.0
+            elif code == URL:
+                keeper, similarity = kept_address[address], np.nan
+            else:
+                edges = range(starts[text], starts[text + 1])
+                keeper, similarity = _most_alike(edges, code, neighbours, similarities, kinds, kept_text, turns)
+            if keeper >= 0:
+                keepers[node], found[node], codes[node] = keeper, similarity, code
+                break
+        if keeper < 0 and eligible[node]:
             keepers[node], found[node] = node, 1.0
-    return keepers, found
+            kept_text[text], kept_address[address] = node, node
+    return keepers, found, codes
+
+
+@compiled
+def _most_alike(
+    edges: range,
+    code: int,
+    neighbours: Integers,
+    similarities: Numbers,
+    kinds: Bytes,
+    kept_text: Integers,
+    turns: Integers,
+) -> tuple[int, float]:
+    """(kept node, similarity) of the most alike group of that code with a kept member, -1 where there is none."""
+    best, similarity = -1, 0.0
+    for j in edges:
+        other = kept_text[neighbours[j]]
+        if other < 0 or kinds[j] != code:
+            continue
+        if best < 0 or similarities[j] > similarity or (similarities[j] == similarity and turns[other] < turns[best]):
+            best, similarity = other, similarities[j]
+    return best, similarity
 
 
 @compiled

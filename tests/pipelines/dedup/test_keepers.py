@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.dedup.deduplicate import deduplicate, find_duplicates, settle_keepers
 from pipelines.dedup.exact import COPIES
-from pipelines.dedup.keepers import choose_keepers, rank_documents
+from pipelines.dedup.keepers import KINDS, choose_keepers, rank_documents
 from pipelines.dedup.parameters import DedupConfig
 from pipelines.dedup.reference import jaccard, make_shingles, normalise_text
 from pipelines.dedup.verify import PAIRS
@@ -32,13 +35,13 @@ from tests.pipelines.dedup.dedup_corpora import (
 )
 
 
-def pairs_of(*rows: tuple[str, str, float]) -> pa.Table:
+def pairs_of(*rows: tuple[object, object, float]) -> pa.Table:
     ordered = [(*sorted((a, b), key=doc_id), s) for a, b, s in rows]
     columns = [[doc_id(r[0]) for r in ordered], [doc_id(r[1]) for r in ordered], [r[2] for r in ordered]]
     return pa.table(columns, schema=PAIRS)
 
 
-def copies_of(*rows: tuple[str, str]) -> pa.Table:
+def copies_of(*rows: tuple[object, object]) -> pa.Table:
     ids = [[doc_id(name) for name in column] for column in zip(*rows, strict=True)] or [[], []]
     return pa.table([[0] * len(rows), list(range(len(rows))), *ids], schema=COPIES)
 
@@ -106,31 +109,164 @@ def test_ranks_follow_the_merits_then_the_doc_id() -> None:
     assert np.argsort(ranks).tolist() == [2, 3, *last, 1]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**9))
-def test_keepers_are_those_of_a_plain_greedy_choice(seed: int) -> None:
-    chance = random.Random(seed)
-    count = chance.randrange(2, 14)
-    names = [f"n{i}" for i in range(count)]
-    rows = [
-        (a, b, chance.choice([0.8, 0.85, 0.9]))
-        for i, a in enumerate(names)
-        for b in names[:i]
-        if chance.random() < 0.25
-    ]
-    dropped = {name for name in names if chance.random() < 0.2}
-    table = standings(names, random_ranks(chance, count), dropped)
-    keepers = choose_keepers(table, pairs_of(*rows), copies_of())
-    order = [names[i] for i in np.argsort(table["rank"].to_numpy())]
-    similarity = {frozenset((a, b)): s for a, b, s in rows}
-    kept: list[str] = []
-    expected: dict[str, str | None] = {}
-    for name in [n for n in order if n not in dropped] + [n for n in order if n in dropped]:
-        near = [k for k in kept if frozenset((k, name)) in similarity]
-        expected[name] = max(near, key=lambda k: similarity[frozenset((k, name))]) if near else None  # noqa: B023
-        if not near and name not in dropped:
+def decided_with_urls(names: str, urls: pa.Table, url_ranks: dict[str, int] | None = None, **more: Any) -> str:
+    """Each document as itself where it is kept, else `keeper kind`, by the order of `names`."""
+    policy = standings(names, dropped=more.pop("dropped", ""))
+    if url_ranks:
+        policy = policy.append_column("url_rank", pa.array([url_ranks.get(name, 99) for name in names], pa.int64()))
+    pairs, copies = more.pop("pairs", pairs_of()), more.pop("copies", copies_of())
+    keepers = choose_keepers(policy, pairs, copies, urls=urls, **more)
+    found = zip(names, names_of(keepers["duplicate_of"], names), keepers["kind"].to_pylist(), strict=True)
+    return ", ".join(f"{name}={keeper} {kind}" if keeper else name for name, keeper, kind in found)
+
+
+def test_one_document_of_a_url_is_kept_and_its_own_order_says_which() -> None:
+    urls = copies_of(("b", "a"), ("c", "a"))
+    assert decided_with_urls("abc", urls) == "a, b=a url, c=a url"
+    assert decided_with_urls("abc", urls, {"c": 0, "b": 1, "a": 2}) == "a=c url, b=c url, c"
+    assert decided_with_urls("abc", urls, {"c": 0, "b": 1, "a": 2}, dropped="c") == "a=b url, b, c=b url"
+    assert decided_with_urls("abc", urls, kinds=("exact", "near")) == "a, b, c"
+
+
+def test_a_version_whose_successor_was_dropped_for_another_page_competes_anew() -> None:
+    """b is newer than a, but resembles k: nothing is dropped for b, and a stays, for it resembles nothing kept."""
+    urls, newest = copies_of(("b", "a")), {"b": 0, "a": 1}
+    like = pairs_of(("b", "k", 0.9))
+    assert decided_with_urls("kab", urls, newest, pairs=like) == "k, a, b=k near"
+    assert decided_with_urls("akb", urls, newest, pairs=like) == "a, k, b=k near"
+    assert decided_with_urls("bka", urls, newest, pairs=like) == "b, k=b near, a=b url"
+
+
+def test_a_copy_of_a_document_that_lost_its_url_stays() -> None:
+    """r equals b, b lost its URL to n: the text of b would be gone with r too."""
+    urls, copies = copies_of(("n", "b")), copies_of(("r", "b"))
+    assert decided_with_urls("nbr", urls, copies=copies) == "n, b=n url, r"
+    assert decided_with_urls("rnb", urls, copies=copies) == "r, n, b=r exact"
+    assert decided_with_urls("rnb", urls, copies=copies, kinds=("url", "exact")) == "r, n, b=n url"
+
+
+def test_a_copy_is_near_where_exact_copies_do_not_count() -> None:
+    copies = copies_of(("b", "a"))
+    assert decided_with_urls("ab", copies_of(), copies=copies, kinds=("near",)) == "a, b=a near"
+    assert decided_with_urls("ab", copies_of(), copies=copies, kinds=("url",)) == "a, b"
+
+
+def test_pairs_by_meaning_are_a_kind_of_their_own() -> None:
+    like, meant = pairs_of(("a", "c", 0.8)), pairs_of(("b", "c", 0.97))
+    assert decided_with_urls("abc", copies_of(), pairs=like, semantic=meant) == "a, b, c=a near"
+    assert decided_with_urls("abc", copies_of(), pairs=like, semantic=meant, kinds=("semantic", "near")).endswith(
+        "c=b semantic"
+    )
+    assert decided_with_urls("abc", copies_of(), semantic=meant, kinds=("near",)) == "a, b, c"
+
+
+@dataclass(frozen=True)
+class Kindred:
+    """Documents 0 to n-1 in the order in which the policy likes them, and all that ties them, by chance."""
+
+    count: int
+    texts: list[int]
+    urls: list[int]
+    url_ranks: list[int]
+    likenesses: dict[str, dict[frozenset[int], float]]
+    dropped: set[int]
+    kinds: tuple[str, ...]
+
+    def reasons(self, name: int, other: int) -> dict[str, float]:
+        """Why `name` would be dropped for `other`, by kind; URLs have no similarity."""
+        texts = frozenset((self.texts[name], self.texts[other]))
+        found = {kind: pairs[texts] for kind, pairs in self.likenesses.items() if texts in pairs}
+        if len(texts) == 1:
+            found = dict.fromkeys(("exact",) if "exact" in self.kinds else ("near", "semantic"), 1.0)
+        if self.urls[name] == self.urls[other]:
+            found["url"] = 0.0
+        return {kind: found[kind] for kind in self.kinds if kind in found}
+
+
+def kindred(chance: random.Random) -> Kindred:
+    count = chance.randrange(2, 12)
+    texts = [chance.randrange(count) for _ in range(count)]
+    pairs = {
+        kind: {
+            frozenset(pair): chance.choice([0.8, 0.9, 0.95])
+            for pair in itertools.combinations(sorted(set(texts)), 2)
+            if chance.random() < 0.2
+        }
+        for kind in ("near", "semantic")
+    }
+    kinds = chance.sample(KINDS, chance.randrange(1, 5))
+    urls = [chance.randrange(count) for _ in range(count)]
+    dropped = {i for i in range(count) if chance.random() < 0.2}
+    return Kindred(count, texts, urls, random_ranks(chance, count), pairs, dropped, tuple(kinds))
+
+
+def plainly_kept(case: Kindred) -> dict[int, tuple[int, str] | None]:
+    """One document after another: the best that no undecided document of its URL precedes."""
+    waiting, kept = set(range(case.count)), list[int]()
+    found: dict[int, tuple[int, str] | None] = {}
+
+    def turn(name: int) -> tuple[bool, int]:
+        return name in case.dropped, case.url_ranks[name] if "url" in case.kinds else name
+
+    while waiting:
+        ready = [
+            name
+            for name in waiting
+            if "url" not in case.kinds
+            or all(turn(name) <= turn(other) for other in waiting if case.urls[other] == case.urls[name])
+        ]
+        name = min(ready, key=lambda each: (each in case.dropped, each))
+        waiting.remove(name)
+        reasons = [(other, kind, s) for other in kept for kind, s in case.reasons(name, other).items()]
+        found[name] = None
+        if reasons:
+            other, kind, _ = min(reasons, key=lambda reason: (case.kinds.index(reason[1]), -reason[2]))
+            found[name] = other, kind
+        elif name not in case.dropped:
             kept.append(name)
-    assert dict(zip(names, names_of(keepers["duplicate_of"], names), strict=True)) == expected
+    return found
+
+
+def grouped(numbers: list[int]) -> pa.Table:
+    """COPIES of what has the same number."""
+    rows = [(i, numbers.index(number)) for i, number in enumerate(numbers) if numbers.index(number) != i]
+    return copies_of(*rows)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10**9))
+def test_keepers_of_all_kinds_are_those_of_a_plain_greedy_choice(seed: int) -> None:
+    case = kindred(random.Random(seed))
+    names = range(case.count)
+    policy = standings(names, dropped=case.dropped)
+    policy = policy.append_column("url_rank", pa.array(case.url_ranks, pa.int64()))
+    tables = {
+        kind: pairs_of(*((*map(case.texts.index, sorted(pair)), s) for pair, s in pairs.items()))
+        for kind, pairs in case.likenesses.items()
+    }
+    near = tables["near"] if "near" in case.kinds else pairs_of()
+    keepers = choose_keepers(
+        policy,
+        near,
+        grouped(case.texts),
+        urls=grouped(case.urls),
+        semantic=tables["semantic"],
+        kinds=case.kinds,
+    )
+    expected = plainly_kept(case)
+    named = dict(zip(names, names_of(keepers["duplicate_of"], names), strict=True))
+    similarity = dict(zip(names, keepers["similarity"].to_pylist(), strict=True))
+    kinds = dict(zip(names, keepers["kind"].to_pylist(), strict=True))
+    for name in names:
+        if expected[name] is None:
+            assert named[name] is kinds[name] is similarity[name] is None
+            continue
+        best, kind = expected[name]  # type: ignore[misc]
+        keeper = named[name]
+        assert kinds[name] == kind and expected[keeper] is None and keeper not in case.dropped  # type: ignore[index]
+        likeness = case.reasons(name, keeper)[kind]  # type: ignore[arg-type]
+        assert likeness == case.reasons(name, best)[kind]
+        assert similarity[name] == (None if kind == "url" else likeness)
 
 
 def check_keepers(texts: list[str], table: pa.Table, keepers: pa.Table, config: DedupConfig) -> None:
