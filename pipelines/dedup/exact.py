@@ -19,7 +19,9 @@ from storage.schema import IDENTIFIER
 HASHES = shuffled_schema(("content_hash", IDENTIFIER), ("doc_id", IDENTIFIER), ("place", PLACE))
 """`range`: of the content hash."""
 
-COPIES = shuffled_schema(("place", PLACE), ("doc_id", IDENTIFIER), ("representative", IDENTIFIER))
+COPIES = shuffled_schema(
+    ("place", PLACE), ("doc_id", IDENTIFIER), ("representative", IDENTIFIER), ("representative_place", PLACE)
+)
 """One row a copy that is not its group's representative. `range`: the copy's part."""
 
 
@@ -33,12 +35,13 @@ def scatter_hashes(signatures: pa.Table, part: int, num_ranges: int) -> pa.Table
     return table.take(pa.array(np.argsort(ranges, kind="stable")))
 
 
-def group_copies(hashes: pa.Table) -> pa.Table:
-    """COPIES of one range of HASHES."""
+def group_copies(hashes: pa.Table, fresh_from: int = 0) -> pa.Table:
+    """COPIES of one range of HASHES. A document below the place `fresh_from` is its group's representative already."""
     hashes = hashes.take(pa.array(_rows_that_share(identifier_halves(hashes.column("content_hash"))[0])))
     hash_high, hash_low = identifier_halves(hashes.column("content_hash"))
     doc_high, doc_low = identifier_halves(hashes.column("doc_id"))
-    order = np.lexsort((numbers(hashes.column("place"), np.int64), doc_low, doc_high, hash_low, hash_high))
+    places = numbers(hashes.column("place"), np.int64)
+    order = np.lexsort((places, doc_low, doc_high, places >= fresh_from, hash_low, hash_high))
     hash_high, hash_low = hash_high[order], hash_low[order]
     starts = np.ones(len(order), np.bool_)
     starts[1:] = (hash_high[1:] != hash_high[:-1]) | (hash_low[1:] != hash_low[:-1])
@@ -57,12 +60,13 @@ def _rows_that_share(high: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
 
 def _copies_table(hashes: pa.Table, copies: npt.NDArray[np.int64], representatives: npt.NDArray[np.int64]) -> pa.Table:
-    places = numbers(hashes.column("place"), np.int64)[copies]
+    places = numbers(hashes.column("place"), np.int64)
     columns = [
-        pa.array(parts_of(places).astype(np.uint32)),
-        pa.array(places),
+        pa.array(parts_of(places[copies]).astype(np.uint32)),
+        pa.array(places[copies]),
         hashes.column("doc_id").take(pa.array(copies)),
         hashes.column("doc_id").take(pa.array(representatives)),
+        pa.array(places[representatives]),
     ]
     table = pa.table(columns, schema=COPIES)
     return table.take(pc.sort_indices(table, [("range", "ascending"), ("place", "ascending")]))

@@ -36,6 +36,8 @@ PAIRS = pa.schema(
         pa.field("a_doc_id", IDENTIFIER, nullable=False),
         pa.field("b_doc_id", IDENTIFIER, nullable=False),
         pa.field("similarity", pa.float64(), nullable=False),
+        pa.field("a_place", PLACE, nullable=False),
+        pa.field("b_place", PLACE, nullable=False),
     ]
 )
 """Verified pairs, a_doc_id < b_doc_id, by doc_ids."""
@@ -114,6 +116,7 @@ def verify_pairs(
     stars = _follow_leaders(crowds, members, doc_ids, sets, config)
     pairs = pairs_table(
         doc_ids,
+        places,
         np.concatenate([first[enough], stars[0]]),
         np.concatenate([second[enough], stars[1]]),
         np.concatenate([similarities[enough], stars[2]]),
@@ -122,17 +125,18 @@ def verify_pairs(
 
 
 def merge_pairs(tables: list[pa.Table]) -> pa.Table:
-    """PAIRS of several groups as one table, each pair once, by doc_ids. Memory: 80 bytes a pair."""
+    """PAIRS of several groups as one table, each pair once, by doc_ids. Memory: 120 bytes a pair."""
     pairs = pa.concat_tables([PAIRS.empty_table(), *tables])
     doc_ids = pa.concat_arrays([whole(pairs.column(name)) for name in ("a_doc_id", "b_doc_id")])
+    places = np.concatenate([numbers(pairs.column(name), np.int64) for name in ("a_place", "b_place")])
     first = np.arange(len(pairs))
-    return pairs_table(doc_ids, first, first + len(pairs), numbers(pairs.column("similarity"), np.float64))
+    return pairs_table(doc_ids, places, first, first + len(pairs), numbers(pairs.column("similarity"), np.float64))
 
 
 def pairs_table(
-    doc_ids: pa.Array, first: Integers, second: Integers, similarities: npt.NDArray[np.float64]
+    doc_ids: pa.Array, places: Integers, first: Integers, second: Integers, similarities: npt.NDArray[np.float64]
 ) -> pa.Table:
-    """PAIRS of pairs of rows of `doc_ids` in any order, each once."""
+    """PAIRS of pairs of rows of `doc_ids` and their `places`, in any order, each once."""
     high, low = identifier_halves(doc_ids)
     swap = (high[first] > high[second]) | ((high[first] == high[second]) & (low[first] > low[second]))
     a, b = np.where(swap, second, first), np.where(swap, first, second)
@@ -142,7 +146,9 @@ def pairs_table(
     for half, rows in ((high, a), (low, a), (high, b), (low, b)):
         new[1:] &= half[rows[1:]] == half[rows[:-1]]
     new[1:] = ~new[1:]
-    columns = [doc_ids.take(pa.array(a[new])), doc_ids.take(pa.array(b[new])), pa.array(similarities[order][new])]
+    a, b = a[new], b[new]
+    ends = [doc_ids.take(pa.array(a)), doc_ids.take(pa.array(b))]
+    columns = [*ends, pa.array(similarities[order][new]), pa.array(places[a]), pa.array(places[b])]
     return pa.table(columns, schema=PAIRS)
 
 

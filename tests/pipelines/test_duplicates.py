@@ -27,7 +27,7 @@ NEAR = "{rule: like, duplicates: near, min_similarity: 0.9, keep: {best: [text_b
 def folder(tmp_path: Path) -> RunFolder:
     """a and b are alike (0.95), b and c less (0.85); d and e are copies; f is alone."""
     folder = RunFolder(tmp_path)
-    pairs = [sorted([IDS["a"], IDS["b"]]) + [0.95], sorted([IDS["b"], IDS["c"]]) + [0.85]]
+    pairs = [sorted([IDS["a"], IDS["b"]]) + [0.95, 0, 1], sorted([IDS["b"], IDS["c"]]) + [0.85, 1, 2]]
     copy = dict.fromkeys(COPIES.names, 0) | {"doc_id": IDS["e"], "representative": IDS["d"]}
     tables = {
         "pairs": pa.Table.from_pylist([dict(zip(PAIRS.names, pair, strict=True)) for pair in pairs], PAIRS),

@@ -90,7 +90,11 @@ def _record(folder: RunFolder, step: str, result: dict[str, object], identity: s
 
 
 def _write_found(folder: RunFolder) -> None:
-    rows = [{"a_doc_id": doc_id(one), "b_doc_id": doc_id(two), "similarity": score} for one, two, score in NEAR]
+    rows = [
+        {"a_doc_id": doc_id(one), "b_doc_id": doc_id(two), "similarity": score}
+        | dict.fromkeys(("a_place", "b_place"), 0)
+        for one, two, score in NEAR
+    ]
     tables = {"pairs": (rows, PAIRS), "copies": ([], COPIES), "crowds": ([], CROWD_MEMBERS)}
     for kind, (found, schema) in tables.items():
         place, identity = folder.duplicates / kind, fingerprint(kind)

@@ -38,12 +38,13 @@ from tests.pipelines.dedup.dedup_corpora import (
 def pairs_of(*rows: tuple[object, object, float]) -> pa.Table:
     ordered = [(*sorted((a, b), key=doc_id), s) for a, b, s in rows]
     columns = [[doc_id(r[0]) for r in ordered], [doc_id(r[1]) for r in ordered], [r[2] for r in ordered]]
+    columns += [list(range(len(rows))), list(range(len(rows)))]
     return pa.table(columns, schema=PAIRS)
 
 
 def copies_of(*rows: tuple[object, object]) -> pa.Table:
     ids = [[doc_id(name) for name in column] for column in zip(*rows, strict=True)] or [[], []]
-    return pa.table([[0] * len(rows), list(range(len(rows))), *ids], schema=COPIES)
+    return pa.table([[0] * len(rows), list(range(len(rows))), *ids, [0] * len(rows)], schema=COPIES)
 
 
 def decided(names: str, pairs: pa.Table, copies: pa.Table | None = None, dropped: str = "") -> dict[str, object]:

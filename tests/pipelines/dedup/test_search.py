@@ -41,6 +41,11 @@ def copies_of(parts: list[pa.Table], num_ranges: int) -> pa.Table:
     return pa.concat_tables([group_copies(gather_range(hashes, r, HASHES)) for r in range(num_ranges)])
 
 
+def without_places(found: pa.Table) -> pa.Table:
+    """PAIRS or COPIES as their documents' names say them: places depend on how the corpus was cut."""
+    return found.select([name for name in found.column_names if name != "range" and not name.endswith("place")])
+
+
 @pytest.mark.parametrize("num_ranges", [1, 3])
 def test_copies_name_their_least_doc_id_across_parts(num_ranges: int) -> None:
     first = corpus(["same text", "alone", "Same text", " same\n\ntext "], ["a", "b", "c", "d"])
@@ -53,7 +58,7 @@ def test_copies_name_their_least_doc_id_across_parts(num_ranges: int) -> None:
         set(zip(names_of(copies["doc_id"], names), names_of(copies["representative"], names), strict=True)) == expected
     )
     where = {doc_id(n): (0, i) for i, n in enumerate("abcd")} | {doc_id(n): (1, i) for i, n in enumerate("efghi")}
-    for part, place, name, _ in as_set(copies):
+    for part, place, name, *_ in as_set(copies):
         assert where[name] == (part, place & 0xFFFFFFFF) and part == place >> 32  # type: ignore[index, operator]
 
 
@@ -147,8 +152,8 @@ def test_search_does_not_depend_on_cut_order_ranges_or_groups(seed: int, parts: 
     table = corpus(texts)
     once = find_duplicates([table], config)
     other = find_duplicates(shuffled_parts(table, chance, parts), config, num_ranges=ranges, num_groups=groups)
-    assert other.pairs.equals(once.pairs)
-    assert {row[2:] for row in as_set(other.copies)} == {row[2:] for row in as_set(once.copies)}
+    assert without_places(other.pairs).equals(without_places(once.pairs))
+    assert as_set(without_places(other.copies)) == as_set(without_places(once.copies))
     assert {row[:2] for row in as_set(other.crowds)} == {row[:2] for row in as_set(once.crowds)}
 
 
@@ -182,8 +187,8 @@ def test_a_crowd_is_tied_alike_in_any_order() -> None:
     chance = random.Random(10)
     words = [f"w{i}" for i in range(150)]
     table = corpus([edited(words, 1, chance) for _ in range(200)])
-    once = find_duplicates([table], CONFIG).pairs
-    assert find_duplicates(shuffled_parts(table, chance, 3), CONFIG, num_ranges=2).pairs.equals(once)
+    once = without_places(find_duplicates([table], CONFIG).pairs)
+    assert without_places(find_duplicates(shuffled_parts(table, chance, 3), CONFIG, num_ranges=2).pairs).equals(once)
     assert len(once) < 199 * 16
 
 
