@@ -325,9 +325,12 @@ def _evidence(binder: Binder, names: tuple[str, ...]) -> str:
     return f"left(concat_ws(', ', {shown}), {EVIDENCE_LIMIT})" if names else "CAST(NULL AS VARCHAR)"
 
 
+_KEPT_BY_DEFAULT = {"url": ("collected_at desc", "text_bytes desc")}
+
+
 def _rank_keys(binder: Binder, rule: Rule, at: Locator) -> tuple[RankKey, ...]:
     keys = []
-    for item in rule.keep.best if rule.keep else ("text_bytes desc",):
+    for item in rule.keep.best if rule.keep else _KEPT_BY_DEFAULT.get(rule.duplicates or "", ("text_bytes desc",)):
         text, _, direction = item.strip().rpartition(" ")
         if direction.lower() not in ("asc", "desc") or not text:
             raise SqlError(

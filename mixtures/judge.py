@@ -49,7 +49,8 @@ REASONS = pa.schema(
 DUPLICATES = pa.schema(
     [("doc_id", IDENTIFIER), ("duplicate_of", IDENTIFIER), ("similarity", pa.float64()), ("kind", pa.string())]
 )
-"""What the dedup stages found: each document to drop (once a `kind`: `exact`, `near`) and the kept one it resembles."""
+"""What the dedup stages found: each document to drop (once a `kind`: `exact`, `url`, `near`, `semantic`) and the kept
+one that it duplicates. `similarity` is null where only the URL is the same."""
 
 CLUSTERS = pa.schema([("doc_id", IDENTIFIER), ("cluster_id", IDENTIFIER), ("cluster_size", pa.int32())])
 """Members of groups of duplicates, kept ones too."""
@@ -181,7 +182,7 @@ WITH found AS (
     SELECT row, position, rule, measured, "limit", evidence FROM _failures
     UNION ALL
     SELECT d.row, k.position, k.rule, p.similarity, k.min_similarity,
-           'kept=' || lower(hex(p.duplicate_of)) || ' similarity=' || printf('%.4f', p.similarity)
+           'kept=' || lower(hex(p.duplicate_of)) || coalesce(' similarity=' || printf('%.4f', p.similarity), '')
     FROM _duplicates p JOIN _documents d USING (doc_id) JOIN _kinds k USING (kind)
 )
 SELECT f.row, d.doc_id, f.rule, f.measured, f."limit", 'dropped' AS verdict,

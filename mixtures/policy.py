@@ -80,13 +80,22 @@ class Rule(Written):
     when: Sql | None = Field(default=None, description="Condition (SQL) under which a document fails.")
     measured: Sql | None = Field(default=None, description="With `when`: the number to record as measured.")
     limit: float | None = Field(default=None, description="With `when`: the number to record as limit.")
-    duplicates: Literal["exact", "near"] | None = Field(
-        default=None, description="Drop all but one of each group of exact or near duplicates."
+    duplicates: Literal["exact", "url", "near", "semantic"] | None = Field(
+        default=None,
+        description="Drop all but one of the documents with equal texts (`exact`), with one URL in its normal form "
+        "(`url`), with similar texts (`near`) or with texts that mean the same (`semantic`).",
     )
     min_similarity: float | None = Field(
-        default=None, gt=0, le=1, description="With `duplicates: near`: smallest Jaccard similarity that counts."
+        default=None,
+        gt=0,
+        le=1,
+        description="Smallest similarity that counts: with `duplicates: near` of Jaccard's kind, with "
+        "`duplicates: semantic` the cosine.",
     )
-    keep: Keep | None = Field(default=None, description="With `duplicates`: which one stays (default: the longest).")
+    keep: Keep | None = Field(
+        default=None,
+        description="With `duplicates`: which one stays (default: the longest; with `duplicates: url` the newest).",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,8 +108,8 @@ class Rule(Written):
             raise ValueError(f"`{foreign[0]}` does not go with `{form}` in rule `{self.rule}`")
         if form == "measure":
             self._check_limits()
-        if self.min_similarity is not None and self.duplicates == "exact":
-            raise ValueError(f"`min_similarity` does not go with `duplicates: exact` in rule `{self.rule}`")
+        if self.min_similarity is not None and self.duplicates in ("exact", "url"):
+            raise ValueError(f"`min_similarity` does not go with `duplicates: {self.duplicates}` in rule `{self.rule}`")
         return self
 
     @property
@@ -174,7 +183,7 @@ class Policy(WrittenFile):
         return self
 
     def duplicate_rule(self, kind: str) -> Rule | None:
-        """The rule for `exact` or `near` duplicates, if there is one."""
+        """The rule for `exact`, `url`, `near` or `semantic` duplicates, if there is one."""
         return next((rule for rule in self.rules if rule.duplicates == kind), None)
 
 

@@ -65,8 +65,8 @@ def choose_by_policy(
 
 
 def ranking_of(policy: BoundPolicy) -> str:
-    """Whose `keep` orders the documents: the rule on near duplicates, else the one on exact ones."""
-    return "near" if "near" in policy.ranks else "exact"
+    """Whose `keep` orders the documents: the first of these kinds that the policy has a rule on."""
+    return next((kind for kind in ("near", "exact", "semantic", "url") if kind in policy.ranks), "exact")
 
 
 def members(folder: RunFolder, policy: BoundPolicy) -> pa.Array:

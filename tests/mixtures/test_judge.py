@@ -49,7 +49,7 @@ def judge(run: Run, policy: Policy, duplicates: pa.Table | None = None) -> Decis
     return judge_duplicates(table, bound, judge_rules(table, bound), duplicates=duplicates, clusters=run.clusters())
 
 
-def duplicate_rows(*rows: tuple[str, str, float, str]) -> pa.Table:
+def duplicate_rows(*rows: tuple[str, str, float | None, str]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
     arrays = [pa.array([doc_id(name) for name in column], IDENTIFIER) for column in columns[:2]]
     return pa.table([*arrays, pa.array(columns[2], pa.float64()), pa.array(columns[3], pa.string())], schema=DUPLICATES)
@@ -202,6 +202,28 @@ def test_candidates_are_ranked_as_keep_says_and_ties_go_to_the_smallest_id(
     # `a` has no bucket and fails the rule on quality, which is one of those that come before the choice of a keeper.
     assert [row["passed"] for row in ranked] == [False, True, True, False, True]
     assert [row["rank"] for row in ranked] == [0, 1, 2, 3, 4]
+
+
+def test_documents_of_one_url_are_ranked_by_their_own_rule_and_the_newest_is_best(
+    make_run: MakeRun, policy_from: PolicyFrom
+) -> None:
+    run = make_run([Doc("old", bucket=9), Doc("new", bucket=3), Doc("undated")], part_rows=9)
+    table = run.catalogue.read(run.catalogue.parts[0])
+    when = table.column_names.index("collected_at")
+    kind = table.schema.field(when).type
+    table = table.set_column(when, "collected_at", pa.array([1, 2, None], pa.int64()).cast(kind))
+    same_page = "  - {rule: same_page, duplicates: url}\n"
+    bound = bind_policy(policy_from(POLICY + same_page), table.schema)
+    keys = candidate_keys(table, bound, judge_rules(table, bound), "near", table["doc_id"])
+    ranked = facts(rank_candidates(keys, bound, "near").to_pylist())
+    by_url = sorted(ranked, key=lambda row: row["url_rank"])
+    assert [row["doc_id"] for row in by_url] == ["new", "old", "undated"]
+
+
+def test_a_document_of_a_url_that_is_kept_has_no_similarity(make_run: MakeRun, policy_from: PolicyFrom) -> None:
+    policy = policy_from("format_version: 1\nname: p\nrules:\n  - {rule: same_page, duplicates: url}\n")
+    decisions = judge(make_run([Doc("kept"), Doc("old")]), policy, duplicate_rows(("old", "kept", None, "url")))
+    assert reasons(decisions) == [("old", "same_page", None, None, True, f"kept={doc_id('kept').hex()}")]
 
 
 def test_a_merit_that_is_no_number_is_the_worst(make_run: MakeRun, policy_from: PolicyFrom) -> None:
