@@ -48,6 +48,38 @@ class Keep(Written):
     )
 
 
+class Search(Written):
+    """How near-duplicates are looked for: a preset, and what is to be otherwise."""
+
+    preset: Literal["default", "datatrove", "cci4"] = Field(
+        default="default",
+        description="`default` (words, 112 permutations), `datatrove` (words, 14 bands of 8, from 0.72) or `cci4` "
+        "(characters, 250 permutations, from 0.7).",
+    )
+    unit: Literal["words", "characters"] | None = Field(default=None, description="What shingles are runs of.")
+    shingle_size: int | None = Field(default=None, ge=1, le=64, description="Words or characters of a shingle.")
+    permutations: int | None = Field(
+        default=None, ge=1, le=4096, description="Hashes of a signature; bands and rows are then worked out."
+    )
+    bands: int | None = Field(default=None, ge=1, le=1024, description="With `rows`: instead of `permutations`.")
+    rows: int | None = Field(default=None, ge=1, le=64, description="With `bands`: hashes of a band.")
+    threshold: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Smallest similarity that is recorded (default: the preset's, for `default` the rule's "
+        "`min_similarity`).",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.bands is None) != (self.rows is None):
+            raise ValueError("of `bands` and `rows` one is missing; they go together")
+        if self.bands is not None and self.permutations is not None:
+            raise ValueError("`permutations` beside `bands` and `rows`: give one or the others")
+        return self
+
+
 class Rule(Written):
     """One rule: a measurement with limits, or a condition under which documents fail, or duplicates."""
 
@@ -92,6 +124,9 @@ class Rule(Written):
         description="Smallest similarity that counts: with `duplicates: near` of Jaccard's kind, with "
         "`duplicates: semantic` the cosine.",
     )
+    search: Search | None = Field(
+        default=None, description="With `duplicates: near`: how they are looked for, unless the run says otherwise."
+    )
     keep: Keep | None = Field(
         default=None,
         description="With `duplicates`: which one stays (default: the longest; with `duplicates: url` the newest).",
@@ -110,6 +145,8 @@ class Rule(Written):
             self._check_limits()
         if self.min_similarity is not None and self.duplicates in ("exact", "url"):
             raise ValueError(f"`min_similarity` does not go with `duplicates: {self.duplicates}` in rule `{self.rule}`")
+        if self.search is not None and self.duplicates != "near":
+            raise ValueError(f"`search` goes with `duplicates: near` only; rule `{self.rule}` is another")
         return self
 
     @property
@@ -137,8 +174,8 @@ class Rule(Written):
 
 _RANGE = ("min", "max", "min_percentile", "max_percentile", "per", "limits", "if_missing")
 _MISPLACED = {
-    "measure": ("measured", "limit", "keep", "min_similarity"),
-    "when": (*_RANGE, "keep", "min_similarity"),
+    "measure": ("measured", "limit", "keep", "min_similarity", "search"),
+    "when": (*_RANGE, "keep", "min_similarity", "search"),
     "duplicates": ("only", *_RANGE, "measured", "limit"),
 }
 

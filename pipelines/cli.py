@@ -75,6 +75,12 @@ def cli() -> None:
 @click.option(
     "--measure", multiple=True, metavar="NAME[:OPTION=VALUE,...]", help="Measure texts by one thing more. Repeatable."
 )
+@click.option(
+    "--near",
+    default=None,
+    metavar="PRESET[:OPTION=VALUE,...]",
+    help="Search for near-duplicates: default, datatrove or cci4, and what is to differ.  [default: the policy's]",
+)
 @click.option("--encoder", default=None, metavar="PATH", help="A Hugging Face encoder.  [default: MiniLM-L6]")
 @click.option("--fluency-model", default=None, metavar="PATH", help="A causal or KenLM model: measures `fluency`.")
 @click.option("--fluency-tokenizer", default=None, metavar="PATH", help="What a KenLM model was tokenized with.")

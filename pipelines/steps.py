@@ -23,10 +23,10 @@ from mixtures.recipe import Recipe, load_recipe, policy_folder
 from mixtures.sql import Expression, parse_expression
 from mixtures.wording import shorten
 from pipelines.contamination import benchmark_stage, contamination_spec
-from pipelines.dedup.parameters import near_duplicates
 from pipelines.removal import read_removals
 from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder, require_step
+from pipelines.search import choose_search
 from pipelines.stages import MEASURING_OPTIONS, losses_stage, measuring_stages, rewriting_stages
 from sources.ingest import IngestConfig
 from sources.inputs import RawInput, expand_inputs, refuse_clashes
@@ -40,7 +40,6 @@ CODE_VERSIONS = {
     "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 1,
 }  # fmt: skip
-DEFAULT_THRESHOLD = 0.8
 DEFAULT_PART_MEGABYTES = 256.0
 READERS: dict[str, Kind] = {
     "web": "warc",
@@ -173,9 +172,7 @@ def plan_measure(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 
 def plan_deduplicate(request: RunRequest, folder: RunFolder) -> StepPlan:
-    rule = policy_of(request).duplicate_rule("near")
-    threshold = (rule.min_similarity if rule else None) or DEFAULT_THRESHOLD
-    settings = dataclasses.asdict(near_duplicates(threshold=threshold))
+    settings = dataclasses.asdict(choose_search(request.near, policy_of(request)))
     documents = _documents_of(request, folder)
     spec = {"settings": settings}
     return _plan("deduplicate", "deduplicate", spec, {"settings": settings, "documents": documents})
@@ -444,6 +441,7 @@ def check_request(request: RunRequest) -> None:
         for key in ("only", "measure", "per", "when", "measured"):
             if expression := getattr(rule, key):
                 _check_asked(request, parse_expression(expression, at=policy.at("rules", i, key)))
+    choose_search(request.near, policy)
     preset_file(request.preset)
     _check_labels(request)
     bucket_sources_of(request)

@@ -8,7 +8,7 @@ exactly on it; datatrove's 14 x 8, with the same 112 permutations, 0.923.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -113,26 +113,44 @@ def choose_bands_by_integral(threshold: float, num_permutations: int) -> tuple[i
     return chosen
 
 
-def near_duplicates(
-    threshold: float = 0.8,
-    *,
-    num_permutations: int = 112,
-    unit: Literal["words", "characters"] = "words",
-    shingle_size: int = 5,
-) -> DedupConfig:
-    """A search for that threshold, its bands and rows chosen by `choose_bands`."""
-    bands, rows = choose_bands(threshold, num_permutations)
-    return DedupConfig(
-        signature=SignatureConfig(unit=unit, shingle_size=shingle_size, bands=bands, rows=rows), threshold=threshold
-    )
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What a search is made of; `divide` turns threshold and permutations into bands and rows."""
+
+    unit: Literal["words", "characters"] = "words"
+    shingle_size: int = 5
+    permutations: int = 112
+    threshold: float = 0.8
+    divide: Callable[[float, int], tuple[int, int]] = choose_bands
 
 
-PRESETS: Mapping[str, DedupConfig] = MappingProxyType(
+PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "default": DedupConfig(),
+        "default": Preset(),
         # datatrove 0.10.1 names no threshold: (1/14)^(1/8) = 0.72 is where its candidates become likely.
-        "datatrove": DedupConfig(signature=SignatureConfig(bands=14, rows=8), threshold=0.72),
+        "datatrove": Preset(threshold=0.72, divide=lambda threshold, permutations: (permutations // 8, 8)),
         # OpenSeek CCI4.0 `minhash_spark.py`: optimal_param(0.7, 250) = (25, 10).
-        "cci4": DedupConfig(signature=SignatureConfig(unit="characters", bands=25, rows=10), threshold=0.7),
+        "cci4": Preset(unit="characters", permutations=250, threshold=0.7, divide=choose_bands_by_integral),
     }
 )
+
+
+def near_duplicates(
+    threshold: float | None = None,
+    *,
+    preset: str = "default",
+    unit: Literal["words", "characters"] | None = None,
+    shingle_size: int | None = None,
+    permutations: int | None = None,
+    bands: int | None = None,
+    rows: int | None = None,
+) -> DedupConfig:
+    """A search by a preset, with what is given in place of its own; bands and rows are worked out unless given."""
+    given = PRESETS[preset]
+    threshold = given.threshold if threshold is None else threshold
+    if bands is None or rows is None:
+        bands, rows = given.divide(threshold, permutations or given.permutations)
+    signature = SignatureConfig(
+        unit=unit or given.unit, shingle_size=shingle_size or given.shingle_size, bands=bands, rows=rows
+    )
+    return DedupConfig(signature=signature, threshold=threshold)

@@ -26,6 +26,7 @@ def gristmill(
     benchmarks: list[str] | None = None,
     benchmark_fields: dict[str, str] | None = None,
     measure: list[str] | None = None,
+    near: str | None = None,
     encoder: str | None = None,
     fluency_model: str | None = None,
     fluency_tokenizer: str | None = None,

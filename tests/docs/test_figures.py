@@ -16,7 +16,8 @@ from pipelines.dedup.parameters import LEAST_RECALL, DedupConfig, candidate_prob
 from pipelines.jobs.embedded import FIRST_DASHBOARD_PORT
 from pipelines.run_folder import RunFolder
 from pipelines.sample.packages import DOWNLOAD_BYTES, SAMPLE_PACKAGES
-from pipelines.steps import DEFAULT_PART_MEGABYTES, DEFAULT_THRESHOLD, STEPS
+from pipelines.search import DEFAULT_THRESHOLD
+from pipelines.steps import DEFAULT_PART_MEGABYTES, STEPS
 from sources.reading import ReadConfig
 from trainer.settings import load_preset
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pipelines.dedup.parameters import (
-    PRESETS,
     DedupConfig,
     SignatureConfig,
     candidate_probability,
@@ -20,7 +19,7 @@ from storage.identity import fingerprint
 
 def test_default_is_what_choose_bands_gives_for_its_threshold() -> None:
     assert choose_bands(0.8, 112) == (16, 7)
-    assert near_duplicates(0.8) == PRESETS["default"] == DedupConfig()
+    assert near_duplicates() == near_duplicates(0.8) == DedupConfig()
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.95])
@@ -38,12 +37,13 @@ def test_too_few_permutations_are_refused_with_the_recall_that_they_give() -> No
 
 def test_integral_gives_the_published_values() -> None:
     assert choose_bands_by_integral(0.7, 256) == (25, 10)  # docstring of text-dedup's optimal_param
-    cci4 = PRESETS["cci4"]
-    assert choose_bands_by_integral(cci4.threshold, 250) == (cci4.signature.bands, cci4.signature.rows)
+    cci4 = near_duplicates(preset="cci4")
+    assert cci4.signature == SignatureConfig(unit="characters", shingle_size=5, bands=25, rows=10)
+    assert cci4.threshold == 0.7
 
 
 def test_datatrove_preset_finds_what_datatrove_documents() -> None:
-    signature = PRESETS["datatrove"].signature
+    signature = near_duplicates(preset="datatrove").signature
     assert candidate_probability(0.8, signature.bands, signature.rows) == pytest.approx(0.924, abs=5e-4)
 
 

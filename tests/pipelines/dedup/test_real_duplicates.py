@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.dedup.canaries import measure_recall
 from pipelines.dedup.deduplicate import find_duplicates
-from pipelines.dedup.parameters import PRESETS, DedupConfig
+from pipelines.dedup.parameters import DedupConfig, near_duplicates
 from tests.pipelines.dedup.dedup_corpora import brute_force_pairs, corpus, exhaustive, near_pairs
 
 
@@ -32,7 +32,7 @@ def test_clough_stevenson_pairs_are_those_of_brute_force(shared_data: Path) -> N
 def test_chinese_article_versions_are_found(shared_data: Path, preset: str) -> None:
     rows = read_rows(shared_data / "neardup" / "zh-wikipedia-versions.jsonl.gz")
     texts = [row[version][:6000] for version in "ab" for row in rows]
-    config = PRESETS[preset]
+    config = near_duplicates(preset=preset)
     found = near_pairs(find_duplicates([corpus(texts)], config).pairs, range(len(texts)))
     truth = brute_force_pairs(texts, config)
     assert found.items() <= truth.items()

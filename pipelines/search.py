@@ -1,0 +1,79 @@
+"""The search for near-duplicates that a run makes: what its request says, else what its policy's rule says.
+
+Invariant: the search finds all that the policy's `min_similarity` counts; where it would not, the run is refused before
+it starts. Without a word from anybody words are compared, from the policy's `min_similarity` or 0.8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mixtures.policy import Policy, Rule, Search
+from pipelines.dedup.parameters import DedupConfig, near_duplicates
+from storage.errors import InputError, RecipeError
+
+DEFAULT_THRESHOLD = 0.8
+
+
+def choose_search(asked: str | None, policy: Policy) -> DedupConfig:
+    """The search of a request's `near` (`PRESET[:OPTION=VALUE,…]`) or of the policy.
+
+    Raises InputError for what is no search, RecipeError when the policy counts what the search would not find.
+    """
+    rule = policy.duplicate_rule("near")
+    search = parse_search(asked) if asked else (rule.search if rule else None) or Search()
+    least = rule.min_similarity if rule else None
+    config = _configure(search, least)
+    if rule and least is not None and least < config.threshold:
+        raise _blind(policy, rule, search, config.threshold)
+    return config
+
+
+def _configure(search: Search, least: float | None) -> DedupConfig:
+    threshold = search.threshold
+    if threshold is None and search.preset == "default":
+        threshold = DEFAULT_THRESHOLD if least is None else least
+    return near_duplicates(threshold, **search.model_dump(exclude={"threshold"}))
+
+
+def _blind(policy: Policy, rule: Rule, search: Search, threshold: float) -> RecipeError:
+    position = policy.rules.index(rule)
+    return RecipeError(
+        f"rule `{rule.rule}` drops near-duplicates from a similarity of {rule.min_similarity:g}, but the search "
+        f"`{search.preset}` records them from {threshold:g} only",
+        at=policy.at("rules", position, "min_similarity"),
+        hint=f"set `min_similarity: {threshold:g}`, or search from there: `--near {search.preset}:threshold="
+        f"{rule.min_similarity:g}`",
+    )
+
+
+def parse_search(text: str) -> Search:
+    """`PRESET` or `PRESET:option=value,…`. Raises InputError."""
+    preset, _, rest = text.partition(":")
+    try:
+        options = dict(_option(item) for item in rest.split(",") if item)
+        return Search(**{"preset": preset, **options})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        said = fault["msg"].removeprefix("Value error, ")
+        raise _no_search(text, f"{where}: {said}" if where else said) from error
+    except ValueError as error:
+        raise _no_search(text, str(error)) from error
+
+
+def _option(item: str) -> tuple[str, Any]:
+    name, equals, value = item.partition("=")
+    if not (name and equals and value) or name == "preset":
+        raise ValueError(f"`{item}` is not OPTION=VALUE")
+    return name, yaml.safe_load(value)
+
+
+def _no_search(text: str, said: str) -> InputError:
+    return InputError(
+        f"`--near {text}`: {said}",
+        hint="write `--near cci4`, or `--near default:unit=characters,permutations=250,threshold=0.7`",
+    )
