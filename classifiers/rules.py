@@ -24,8 +24,9 @@ Trade-off: n-grams are measured on the first `max_gram_words` words, which bound
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -82,54 +83,73 @@ C4_LINE_COUNTS = tuple(
 REFINEDWEB_LINE_COUNTS = tuple(
     f"refinedweb_{kind}_line_count" for kind in ("uppercase", "digit", "counter", "one_word", "edited")
 )
-COUNTS = (
-    "num_chars",
-    "num_bytes",
-    "num_lines",
-    "num_paragraphs",
-    "num_sentences",
-    "num_words",
-    "num_spaced_words",
-    "stop_word_count",
-    "c4_kept_sentence_count",
-    "fineweb_kept_sentence_count",
-    "fineweb_lorem_ipsum_line_count",
-    "fineweb_curly_bracket_line_count",
-    *C4_LINE_COUNTS,
-    *REFINEDWEB_LINE_COUNTS,
-)
-RATIOS = (
-    "mean_word_length",
-    "symbol_to_word_ratio",
-    "alphabetic_word_ratio",
-    "digit_ratio",
-    "bullet_line_ratio",
-    "ellipsis_line_ratio",
-    "punctuated_line_ratio",
-    "duplicate_line_ratio",
-    "duplicate_line_char_ratio",
-    "duplicate_paragraph_ratio",
-    "duplicate_paragraph_char_ratio",
+GRAM_RATIOS = (
     *(f"top_{size}_gram_char_ratio" for size in TOP_GRAMS),
     *(f"duplicate_{size}_gram_char_ratio" for size in DUPLICATE_GRAMS),
-    "mean_spaced_word_length",
-    "alphabetic_spaced_word_ratio",
-    "alphabetic_english_token_ratio",
-    "mean_sentence_length",
-    "bare_punctuated_line_ratio",
-    "short_line_ratio",
-    "visible_duplicate_char_ratio",
-    "newline_to_word_ratio",
-    "c4_kept_char_ratio",
-    "refinedweb_removed_word_ratio",
 )
+
+Whole = NDArray[np.int32]
+Ratio = NDArray[np.float64]
+
+
+class Counts(NamedTuple):
+    """Columns of whole numbers, int32[documents]; a family is int32[its names, documents]."""
+
+    num_chars: Whole
+    num_bytes: Whole
+    num_lines: Whole
+    num_paragraphs: Whole
+    num_sentences: Whole
+    num_words: Whole
+    num_spaced_words: Whole
+    stop_word_count: Whole
+    c4_kept_sentence_count: Whole
+    fineweb_kept_sentence_count: Whole
+    fineweb_lorem_ipsum_line_count: Whole
+    fineweb_curly_bracket_line_count: Whole
+    c4_lines: Whole
+    refinedweb_lines: Whole
+
+
+class Ratios(NamedTuple):
+    """Columns of ratios and means, float64[documents]; a family is float64[its names, documents]."""
+
+    mean_word_length: Ratio
+    symbol_to_word_ratio: Ratio
+    alphabetic_word_ratio: Ratio
+    digit_ratio: Ratio
+    bullet_line_ratio: Ratio
+    ellipsis_line_ratio: Ratio
+    punctuated_line_ratio: Ratio
+    duplicate_line_ratio: Ratio
+    duplicate_line_char_ratio: Ratio
+    duplicate_paragraph_ratio: Ratio
+    duplicate_paragraph_char_ratio: Ratio
+    grams: Ratio
+    mean_spaced_word_length: Ratio
+    alphabetic_spaced_word_ratio: Ratio
+    alphabetic_english_token_ratio: Ratio
+    mean_sentence_length: Ratio
+    bare_punctuated_line_ratio: Ratio
+    short_line_ratio: Ratio
+    visible_duplicate_char_ratio: Ratio
+    newline_to_word_ratio: Ratio
+    c4_kept_char_ratio: Ratio
+    refinedweb_removed_word_ratio: Ratio
+
+
+_FAMILIES = {"c4_lines": C4_LINE_COUNTS, "refinedweb_lines": REFINEDWEB_LINE_COUNTS, "grams": GRAM_RATIOS}
+
+
+def _names(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for field in fields for name in _FAMILIES.get(field, (field,)))
+
+
 RULES = pa.schema(
-    [pa.field(name, pa.int32(), nullable=False) for name in COUNTS]
-    + [pa.field(name, pa.float64(), nullable=False) for name in RATIOS]
+    [pa.field(name, pa.int32(), nullable=False) for name in _names(Counts._fields)]
+    + [pa.field(name, pa.float64(), nullable=False) for name in _names(Ratios._fields)]
 )
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-_NUM_C4, _NUM_REFINEDWEB = len(C4_LINE_COUNTS), len(REFINEDWEB_LINE_COUNTS)
-_NUM_GRAMS = len(TOP_GRAMS) + len(DUPLICATE_GRAMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +180,18 @@ class RulesMeasurer:
         longest = int(np.diff(offsets).max(initial=0))
         words = Words(*_hashes_and_chars(min(longest, self._max_words)))
         lines = Lines(*_hashes_and_chars(longest + 1), np.empty(longest + 1, np.int32), np.empty(longest + 1, np.bool_))
-        counts = np.empty((len(COUNTS), batch.num_rows), np.int32)
-        ratios = np.empty((len(RATIOS), batch.num_rows), np.float64)
+        counts = Counts(*_columns(Counts._fields, batch.num_rows, np.int32))
+        ratios = Ratios(*_columns(Ratios._fields, batch.num_rows, np.float64))
         scratch = scratch_for(longest + 1)
         tables = Tables(self._classes, self._segmenter, self._stops, self._phrases, token_marks())
         measure_documents(data, offsets, tables, Room(words, lines, scratch, self._tally), counts, ratios)
-        return pa.record_batch([pa.array(column) for column in (*counts, *ratios)], schema=RULES)
+        columns = [column for field in (*counts, *ratios) for column in np.atleast_2d(field)]
+        return pa.record_batch([pa.array(column) for column in columns], schema=RULES)
+
+
+def _columns(fields: tuple[str, ...], rows: int, kind: type[np.generic]) -> Iterator[NDArray[Any]]:
+    """Room for each field: a row of numbers, or one a name for a family."""
+    return (np.empty((len(_FAMILIES[field]), rows) if field in _FAMILIES else rows, kind) for field in fields)
 
 
 def _hashes_and_chars(rows: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
@@ -238,10 +264,10 @@ def measure_documents(
     offsets: NDArray[np.int32],
     tables: Tables,
     room: Room,
-    counts: NDArray[np.int32],
-    ratios: NDArray[np.float64],
+    counts: Counts,
+    ratios: Ratios,
 ) -> None:
-    """Fill one column of `counts` and `ratios` a document."""
+    """Fill one row of every column a document."""
     words, lines, scratch, tally = room.words, room.lines, room.scratch, room.tally
     for row in range(len(offsets) - 1):
         first, last = signed(offsets[row]), signed(offsets[row + 1])
@@ -255,45 +281,45 @@ def measure_documents(
         paragraphs = join_paragraphs(lines, num_lines)
         _, same_paragraphs, same_paragraph_chars, _ = duplicate_lines(lines, paragraphs, scratch)
 
-        counts[0, row] = cut + chars
-        counts[1, row] = last - first
-        counts[2, row] = num_lines
-        counts[3, row] = paragraphs
-        counts[4, row] = word.sentences
-        counts[5, row] = word.words
-        counts[6, row] = tally[SPACED_WORDS]
-        counts[7, row] = count_stop_words(words, word.kept, tables.stops)
-        counts[8, row] = tally[C4_SENTENCES]
-        counts[9, row] = tally[FINEWEB_SENTENCES]
-        counts[10, row] = tally[FINEWEB_LOREM_IPSUM]
-        counts[11, row] = tally[FINEWEB_CURLY_BRACKET]
-        for verdict in range(_NUM_C4):
-            counts[12 + verdict, row] = tally[C4_LINES + verdict]
-        for verdict in range(_NUM_REFINEDWEB):
-            counts[12 + _NUM_C4 + verdict, row] = tally[REFINEDWEB_LINES + 1 + verdict]
-        ratios[0, row] = share(word.word_chars, word.words)
-        ratios[1, row] = share(max(word.hashes, word.ellipses), word.tokens)
-        ratios[2, row] = share(word.alphabetic, word.tokens)
-        ratios[3, row] = share(word.digits, chars)
-        ratios[4, row] = share(tally[BULLET], num_lines)
-        ratios[5, row] = share(tally[ELLIPSIS], num_lines)
-        ratios[6, row] = share(tally[TERMINATED], tally[VISIBLE])
-        ratios[7, row] = share(same_lines, filled)
-        ratios[8, row] = share(same_line_chars, chars)
-        ratios[9, row] = share(same_paragraphs, paragraphs)
-        ratios[10, row] = share(same_paragraph_chars, chars)
-        for gram in range(_NUM_GRAMS):
-            ratios[11 + gram, row] = share(scratch.gram_chars[gram], word.kept_chars)
-        ratios[20, row] = share(tally[SPACED_WORD_CHARS], tally[SPACED_WORDS])
-        ratios[21, row] = share(tally[SPACED_ALPHABETIC], tally[SPACED_WORDS])
-        ratios[22, row] = share(alphabetic_tokens, english_tokens)
-        ratios[23, row] = share(chars, word.sentences)
-        ratios[24, row] = share(tally[BARE_TERMINATED], tally[VISIBLE])
-        ratios[25, row] = share(tally[SHORT], tally[VISIBLE])
-        ratios[26, row] = share(same_visible_chars, chars - max(num_lines - 1, 0))
-        ratios[27, row] = share(max(num_lines - 1, 0), word.tokens)
-        ratios[28, row] = share(tally[C4_CHARS], chars)
-        ratios[29, row] = share(tally[REFINEDWEB_REMOVED_WORDS], tally[SPACED_WORDS])
+        counts.num_chars[row] = cut + chars
+        counts.num_bytes[row] = last - first
+        counts.num_lines[row] = num_lines
+        counts.num_paragraphs[row] = paragraphs
+        counts.num_sentences[row] = word.sentences
+        counts.num_words[row] = word.words
+        counts.num_spaced_words[row] = tally[SPACED_WORDS]
+        counts.stop_word_count[row] = count_stop_words(words, word.kept, tables.stops)
+        counts.c4_kept_sentence_count[row] = tally[C4_SENTENCES]
+        counts.fineweb_kept_sentence_count[row] = tally[FINEWEB_SENTENCES]
+        counts.fineweb_lorem_ipsum_line_count[row] = tally[FINEWEB_LOREM_IPSUM]
+        counts.fineweb_curly_bracket_line_count[row] = tally[FINEWEB_CURLY_BRACKET]
+        for verdict in range(len(counts.c4_lines)):
+            counts.c4_lines[verdict, row] = tally[C4_LINES + verdict]
+        for verdict in range(len(counts.refinedweb_lines)):
+            counts.refinedweb_lines[verdict, row] = tally[REFINEDWEB_LINES + 1 + verdict]
+        ratios.mean_word_length[row] = share(word.word_chars, word.words)
+        ratios.symbol_to_word_ratio[row] = share(max(word.hashes, word.ellipses), word.tokens)
+        ratios.alphabetic_word_ratio[row] = share(word.alphabetic, word.tokens)
+        ratios.digit_ratio[row] = share(word.digits, chars)
+        ratios.bullet_line_ratio[row] = share(tally[BULLET], num_lines)
+        ratios.ellipsis_line_ratio[row] = share(tally[ELLIPSIS], num_lines)
+        ratios.punctuated_line_ratio[row] = share(tally[TERMINATED], tally[VISIBLE])
+        ratios.duplicate_line_ratio[row] = share(same_lines, filled)
+        ratios.duplicate_line_char_ratio[row] = share(same_line_chars, chars)
+        ratios.duplicate_paragraph_ratio[row] = share(same_paragraphs, paragraphs)
+        ratios.duplicate_paragraph_char_ratio[row] = share(same_paragraph_chars, chars)
+        for gram in range(len(ratios.grams)):
+            ratios.grams[gram, row] = share(scratch.gram_chars[gram], word.kept_chars)
+        ratios.mean_spaced_word_length[row] = share(tally[SPACED_WORD_CHARS], tally[SPACED_WORDS])
+        ratios.alphabetic_spaced_word_ratio[row] = share(tally[SPACED_ALPHABETIC], tally[SPACED_WORDS])
+        ratios.alphabetic_english_token_ratio[row] = share(alphabetic_tokens, english_tokens)
+        ratios.mean_sentence_length[row] = share(chars, word.sentences)
+        ratios.bare_punctuated_line_ratio[row] = share(tally[BARE_TERMINATED], tally[VISIBLE])
+        ratios.short_line_ratio[row] = share(tally[SHORT], tally[VISIBLE])
+        ratios.visible_duplicate_char_ratio[row] = share(same_visible_chars, chars - max(num_lines - 1, 0))
+        ratios.newline_to_word_ratio[row] = share(max(num_lines - 1, 0), word.tokens)
+        ratios.c4_kept_char_ratio[row] = share(tally[C4_CHARS], chars)
+        ratios.refinedweb_removed_word_ratio[row] = share(tally[REFINEDWEB_REMOVED_WORDS], tally[SPACED_WORDS])
 
 
 def rules_stage(config: RulesConfig = RulesConfig()) -> Stage:

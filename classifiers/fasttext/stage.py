@@ -19,13 +19,9 @@ from classifiers.fasttext.model import FastTextClassifier
 from storage.errors import InputError, ModelError
 from storage.stage import BatchFunction, Stage
 
-LABELLED = pa.schema(
-    [
-        pa.field("label", pa.string()),
-        pa.field("score", pa.float32(), nullable=False),
-        pa.field("positive_score", pa.float32()),
-    ]
-)
+LABELLED = pa.schema([pa.field("label", pa.string()), pa.field("score", pa.float32(), nullable=False)])
+POSITIVE = pa.field("positive_score", pa.float32(), nullable=False)
+"""Beside LABELLED where a positive label is named, and only there: a rule on it is refused without one."""
 _PREFIX = "__label__"
 
 
@@ -50,12 +46,10 @@ class FastTextMeasurer:
         best = 1 if self._positive is None else len(self._names)
         labels, scores = self._model.predict(batch.column("text"), best=best)
         first = [self._names[place] if place >= 0 else None for place in labels[:, 0].tolist()]
-        columns = [pa.array(first, pa.string()), pa.array(scores[:, 0]), self._positive_scores(labels, scores)]
-        return pa.record_batch(columns, schema=LABELLED)
+        batch = pa.record_batch([pa.array(first, pa.string()), pa.array(scores[:, 0])], schema=LABELLED)
+        return batch if self._positive is None else batch.append_column(POSITIVE, self._positive_scores(labels, scores))
 
     def _positive_scores(self, labels: np.ndarray, scores: np.ndarray) -> pa.Array:
-        if self._positive is None:
-            return pa.nulls(len(labels), pa.float32())
         return pa.array(np.where(labels == self._positive, scores, np.float32(0)).sum(axis=1, dtype=np.float32))
 
 
@@ -64,7 +58,10 @@ def _open(config: FastTextConfig, _: FastTextConfig) -> BatchFunction:
 
 
 def fasttext_stage(config: FastTextConfig) -> Stage:
-    """A stage of the config's name: reads `text`; writes LABELLED. The model counts by its content."""
+    """A stage of the config's name: reads `text`; writes LABELLED, and POSITIVE where a label is named so.
+
+    The model counts by its content.
+    """
     path = Path(config.model)
     if not path.is_file():
         raise ModelError("there is no fastText model", at=str(path), hint="name a fastText .bin or .ftz file")
@@ -75,11 +72,11 @@ def fasttext_stage(config: FastTextConfig) -> Stage:
         )
     return Stage(
         name=config.name,
-        version=1,
+        version=2,
         kind="measure",
         config=replace(config, model=""),
         reads=("text",),
-        writes=LABELLED,
+        writes=LABELLED if config.positive is None else LABELLED.append(POSITIVE),
         make=functools.partial(_open, config),
         files=(str(path),),
     )

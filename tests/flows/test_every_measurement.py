@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +72,9 @@ def test_everything_at_once(inputs: Inputs, prefect_home: Path, tmp_path: Path, 
     assert "words_of_the_list" not in failed.get("https://more.example.org/mail", set())
     story = gristmill("why", "https://more.example.org/mail", "--out", str(folder.root), home=prefect_home).stdout
     assert "mask_privacy" in story and "fluency" in story
+    page = folder.report.read_text(encoding="utf-8")
+    assert re.search(r'id="contamination".*<td>bench</td><td>1</td><td>1</td><td>1</td><td>\d</td>', page, re.DOTALL)
+    assert re.search(r'id="fluency".*<td>more</td><td>3</td>', page, re.DOTALL)
     documents = open_dataset(folder.documents)
     texts = [row for part in documents.parts for row in documents.read(part, ["text"])["text"].to_pylist()]
     assert not any("miller@" in text for text in texts)

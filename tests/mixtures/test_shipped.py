@@ -106,6 +106,12 @@ def test_an_optional_rule_whose_stage_measured_something_else_is_refused() -> No
         failing_rules("c4", catalogue_of([GOOD], "en", "web").append_column("word_lists", lists))
 
 
+def test_a_classifier_measured_without_its_positive_label_is_refused() -> None:
+    labels = pa.array([{"label": "hq", "score": 0.9}], pa.struct([("label", pa.string()), ("score", pa.float32())]))
+    with pytest.raises(SqlError, match=r"fasttext\.positive_score"):
+        failing_rules("dclm", catalogue_of([GOOD], "en", "web").append_column("fasttext", labels))
+
+
 def test_code_from_the_web_has_no_language_and_an_encyclopedias_table_may_stay() -> None:
     code = Path(policy.__file__).read_text()
     measured = measured_by(language_stage(), [GOOD, code, code])

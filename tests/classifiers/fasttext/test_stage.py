@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from classifiers.fasttext.file import packaged_language_model
-from classifiers.fasttext.stage import LABELLED, FastTextConfig, fasttext_stage
+from classifiers.fasttext.stage import LABELLED, POSITIVE, FastTextConfig, fasttext_stage
 from storage.errors import InputError, ModelError
 from tests.classifiers.samples import HOSTILE
 
@@ -19,10 +19,17 @@ TEXTS = ["The mill stands by the river.\nIt is old.", "Die Mühle steht am Fluss
 def test_the_models_labels_and_one_labels_score() -> None:
     stage = fasttext_stage(FastTextConfig(model=MODEL, name="which", positive="de"))
     found = stage.make(stage.config)(pa.record_batch({"text": TEXTS}))
-    assert found.schema.equals(LABELLED) and stage.name == "which"
+    assert found.schema.equals(LABELLED.append(POSITIVE)) and stage.name == "which"
     assert found["label"].to_pylist()[:2] == ["en", "de"]
     english, german, nothing = found["positive_score"].to_pylist()
     assert german == found["score"][1].as_py() > 0.9 and english < 0.1 and nothing < 0.5
+
+
+def test_without_a_positive_label_there_is_no_column_for_it() -> None:
+    """Nulls would let a rule on it pass for want of a measurement."""
+    stage = fasttext_stage(FastTextConfig(model=MODEL))
+    assert stage.make(stage.config)(pa.record_batch({"text": TEXTS})).schema.equals(LABELLED)
+    assert stage.writes.equals(LABELLED)
 
 
 def test_any_text_cut_anywhere() -> None:
