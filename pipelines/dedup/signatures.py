@@ -27,11 +27,12 @@ from storage.identity import DIGEST_BYTES
 from storage.schema import IDENTIFIER
 from storage.stage import BatchFunction, Stage
 
-VERSION = 1
+VERSION = 2
 READS = ("doc_id", "text")
 ROWS_AT_A_TIME = 4096
 
 Hashes = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.uint32]
 
 
 def signatures_schema(config: SignatureConfig) -> pa.Schema:
@@ -120,13 +121,13 @@ def _hash_contents(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], 
 
 
 @lru_cache(maxsize=8)
-def permutations(seed: int, count: int) -> tuple[Hashes, Hashes]:
-    """(multipliers, addends) uint64[count]: h -> (a * h + b) mod 2^64 with a odd, a permutation of the 64-bit hashes.
+def permutations(seed: int, count: int) -> tuple[Codes, Codes]:
+    """(multipliers, addends) uint32[count]: h -> (a * h + b) mod 2^32 with a odd, a permutation of the 32-bit hashes.
 
     Written by SplitMix64 from the seed, not by a library's generator, so that no release can change them.
     """
-    values = _split_mix(seed, 2 * count)
-    multipliers, addends = values[:count] | np.uint64(1), values[count:].copy()
+    values = (_split_mix(seed, 2 * count) >> np.uint64(32)).astype(np.uint32)
+    multipliers, addends = values[:count] | np.uint32(1), values[count:].copy()
     multipliers.setflags(write=False)
     addends.setflags(write=False)
     return multipliers, addends
