@@ -96,7 +96,8 @@ def find_uncomposed(offsets: Integers, data: Bytes, kinds: Bytes, combining: Byt
 @compiled
 def _has_late_lead(word: np.uint64) -> bool:
     """Whether one of eight bytes is 0xCC or above."""
-    return ((word & _LOW_SEVEN) + np.uint64(0x3434343434343434)) & word & _HIGH_BITS != np.uint64(0)
+    late = ((word & _LOW_SEVEN) + np.uint64(0x3434343434343434)) & word & _HIGH_BITS
+    return bool(late != np.uint64(0))
 
 
 @compiled
@@ -387,7 +388,7 @@ def sign_texts(
 def collect_shingles(
     offsets: Integers, data: Bytes, by_word: bool, size: int, kinds: Bytes, lower: Codes
 ) -> tuple[Integers, Hashes]:
-    """(offsets int64[n+1], the distinct shingles of each text, ascending)."""
+    """(offsets int64[n+1], the distinct shingles of each text, in the order of their first appearance)."""
     num_texts, most, longest = len(offsets) - 1, 0, 0
     for text in range(num_texts):
         length = offsets[text + 1] - offsets[text]
@@ -401,7 +402,6 @@ def collect_shingles(
     for text in range(num_texts):
         start, end = offsets[text], offsets[text + 1]
         count = _find_shingles(data, start, end, by_word, size, kinds, lower, folded, shingles[first:], table)
-        shingles[first : first + count].sort()
         first += count
         out_offsets[text + 1] = first
     return out_offsets, shingles[:first].copy()

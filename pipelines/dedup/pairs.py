@@ -52,54 +52,99 @@ def _fill_pairs(
 
 
 @compiled
-def _intersect(values: Hashes, a: int, a_end: int, b: int, b_end: int) -> int:
-    """How many values the ascending runs [a, a_end) and [b, b_end) have in common."""
+def _new_table(starts: Integers, ends: Integers) -> Hashes:
+    """Scratch in which any of the sets fits half full."""
+    largest = 0
+    for i in range(len(starts)):
+        largest = max(largest, ends[i] - starts[i])
+    slots = 16
+    while slots < 2 * largest:
+        slots *= 2
+    return np.empty(slots, np.uint64)
+
+
+@compiled
+def _fill_table(values: Hashes, start: int, end: int, table: Hashes) -> np.uint64:
+    """Put values[start:end] (none is zero) into the table; its last slot, by which `_count_common` looks up."""
+    slots = 16
+    while slots < 2 * (end - start):
+        slots *= 2
+    table[:slots] = np.uint64(0)
+    last = np.uint64(slots - 1)
+    for i in range(start, end):
+        slot = values[i] & last
+        while table[slot] != np.uint64(0):
+            slot = (slot + np.uint64(1)) & last
+        table[slot] = values[i]
+    return last
+
+
+@compiled
+def _count_common(values: Hashes, start: int, end: int, table: Hashes, last: np.uint64) -> int:
+    """How many of values[start:end] are in the table."""
     count = 0
-    while a < a_end and b < b_end:
-        left, right = values[a], values[b]
-        count += left == right
-        a += left <= right
-        b += right <= left
+    for i in range(start, end):
+        slot = values[i] & last
+        while table[slot] != np.uint64(0) and table[slot] != values[i]:
+            slot = (slot + np.uint64(1)) & last
+        count += table[slot] == values[i]
     return count
 
 
 @compiled
-def _jaccard(offsets: Integers, values: Hashes, a: int, b: int) -> float:
-    """Jaccard similarity of sets a and b; 0 where both are empty."""
-    common = _intersect(values, offsets[a], offsets[a + 1], offsets[b], offsets[b + 1])
-    together = offsets[a + 1] - offsets[a] + offsets[b + 1] - offsets[b] - common
+def _divide(common: int, size_a: int, size_b: int) -> float:
+    """Jaccard similarity of sets of those sizes; 0 where both are empty."""
+    together = size_a + size_b - common
     return common / together if together > 0 else 0.0
 
 
 @compiled
-def measure_pairs(offsets: Integers, values: Hashes, first: Integers, second: Integers) -> Numbers:
-    """float64[n]: the Jaccard similarity of each pair of sets; `values` ascend within each set."""
+def measure_pairs(starts: Integers, ends: Integers, values: Hashes, first: Integers, second: Integers) -> Numbers:
+    """float64[n]: the Jaccard similarity of each pair of sets; cheapest where equal `first` are neighbours.
+
+    Set s is values[starts[s]:ends[s]], distinct and none of them zero.
+    """
     similarities = np.empty(len(first), np.float64)
+    table, filled, last = _new_table(starts, ends), -1, np.uint64(0)
     for i in range(len(first)):
-        similarities[i] = _jaccard(offsets, values, first[i], second[i])
+        a, b = first[i], second[i]
+        if a != filled:
+            filled, last = a, _fill_table(values, starts[a], ends[a], table)
+        common = _count_common(values, starts[b], ends[b], table, last)
+        similarities[i] = _divide(common, ends[a] - starts[a], ends[b] - starts[b])
     return similarities
 
 
 @compiled
 def follow_leaders(
-    starts: Integers, members: Integers, offsets: Integers, values: Hashes, threshold: float, leader_limit: int
+    crowds: Integers,
+    members: Integers,
+    starts: Integers,
+    ends: Integers,
+    values: Hashes,
+    threshold: float,
+    leader_limit: int,
 ) -> tuple[Integers, Integers, Numbers]:
     """Crowds as stars: each member is tied to the first leader that it resembles, or leads, while there is room.
 
-    Crowd c is members[starts[c]:starts[c + 1]], in an order that decides who leads: (leader, member, similarity).
+    Crowd c is members[crowds[c]:crowds[c + 1]], in an order that decides who leads: (leader, member, similarity).
     """
     first, second = np.empty(len(members), np.int64), np.empty(len(members), np.int64)
     similarities = np.empty(len(members), np.float64)
     leaders = np.empty(leader_limit, np.int64)
-    count = 0
-    for crowd in range(len(starts) - 1):
+    table, count = _new_table(starts, ends), 0
+    for crowd in range(len(crowds) - 1):
         num_leaders = 0
-        for i in range(starts[crowd], starts[crowd + 1]):
+        for i in range(crowds[crowd], crowds[crowd + 1]):
             member, found = members[i], False
+            size = ends[member] - starts[member]
+            last = _fill_table(values, starts[member], ends[member], table)
             for k in range(num_leaders):
-                similarity = _jaccard(offsets, values, leaders[k], member)
+                leader = leaders[k]
+                common = _count_common(values, starts[leader], ends[leader], table, last)
+                similarity = _divide(common, ends[leader] - starts[leader], size)
                 if similarity >= threshold:
-                    first[count], second[count], similarities[count] = leaders[k], member, similarity
+                    first[count], second[count], similarities[count] = leader, member, similarity
                     count, found = count + 1, True
                     break
             if not found and num_leaders < leader_limit:
