@@ -41,11 +41,13 @@ def scatter_bands(signatures: pa.Table, copies: pa.Table, part: int, num_ranges:
     rows = np.flatnonzero(searched)
     bands = whole(signatures.column("bands"))
     keys = numbers(bands.take(pa.array(rows)).flatten(), np.uint64)
-    order = np.argsort(keys, kind="stable")
+    ranges = ranges_of(keys, num_ranges)
+    # Sixteen bits are sorted by radix: 2 us a document less than by the whole key, which the reader sorts by anyhow.
+    order = np.argsort(ranges.astype(np.uint16) if num_ranges <= 1 << 16 else ranges, kind="stable")
     row = rows[order // bands.type.list_size]
     tags = np.ascontiguousarray(identifier_bytes(signatures.column("content_hash"))[:, 8:12]).view("<u4").reshape(-1)
     columns = [
-        ranges_of(keys[order], num_ranges),
+        ranges[order],
         keys[order],
         places(part, row),
         numbers(signatures.column("num_shingles"), np.uint32)[row],
@@ -57,7 +59,7 @@ def scatter_bands(signatures: pa.Table, copies: pa.Table, part: int, num_ranges:
 def find_candidates(bands: pa.Table, config: DedupConfig, num_groups: int) -> tuple[pa.Table, pa.Table]:
     """(CANDIDATES, CROWDS) of one range of BANDS, each row once, in order."""
     keys = numbers(bands.column("key"), np.uint64)
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     keys = read_only(keys[order])
     places = numbers(bands.column("place"), np.int64)[order]
     num_shingles = read_only(numbers(bands.column("num_shingles"), np.uint32)[order])

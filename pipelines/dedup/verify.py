@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from pipelines.dedup.candidates import candidates_table
 from pipelines.dedup.characters import character_tables
-from pipelines.dedup.columns import identifier_halves, numbers, read_only, whole
+from pipelines.dedup.columns import identifier_halves, numbers, read_only, string_buffers, whole
 from pipelines.dedup.kernels import collect_shingles
 from pipelines.dedup.pairs import follow_leaders, measure_pairs
 from pipelines.dedup.parameters import DedupConfig, SignatureConfig
 from pipelines.dedup.shuffle import PLACE, choose_num_ranges, parts_of, rows_of, shuffled_schema
-from pipelines.dedup.signatures import normalise
+from pipelines.dedup.signatures import compose, normalise
 from storage.errors import DatasetError
 from storage.schema import IDENTIFIER
 
@@ -75,27 +75,30 @@ def list_wanted(candidates: pa.Table, crowds: pa.Table, group: int) -> pa.Table:
 
 
 def read_shingles(documents: pa.Table, wanted: pa.Table, config: SignatureConfig) -> Iterator[pa.RecordBatch]:
-    """SHINGLES for one part's WANTED rows, group after group; `documents` is that part, with `doc_id` and `text`."""
+    """SHINGLES for one part's WANTED rows, group after group; `documents` is that part, with `doc_id` and `text`.
+
+    Each text is scanned once, however many groups want it.
+    """
     places, groups = numbers(wanted.column("place"), np.int64), numbers(wanted.column("group"), np.uint32)
     order = np.lexsort((places, groups))
     rows, positions = np.unique(rows_of(places[order]), return_inverse=True)
-    asked = documents.select(["doc_id", "text"]).take(pa.array(rows)).combine_chunks()
-    for start in range(0, len(order), TEXTS_AT_A_TIME):
-        chunk = slice(start, start + TEXTS_AT_A_TIME)
-        texts = asked.take(pa.array(positions[chunk]))
-        columns = [
-            pa.array(groups[order[chunk]]),
-            pa.array(places[order[chunk]]),
-            whole(texts.column("doc_id")),
-            _pack_shingles(whole(texts.column("text")), config),
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=SHINGLES)
+    asked = _take(documents.select(["doc_id", "text"]), rows)
+    batches = asked.to_batches(max_chunksize=TEXTS_AT_A_TIME)
+    packed = pa.chunked_array([_pack_shingles(batch.column("text"), config) for batch in batches], pa.large_binary())
+    found = _take(pa.table({"doc_id": asked.column("doc_id"), "shingles": packed}), positions)
+    columns = [pa.array(groups[order]), pa.array(places[order]), *found.columns]
+    yield from pa.table(columns, schema=SHINGLES).to_batches()
 
 
-def _pack_shingles(texts: pa.Array, config: SignatureConfig) -> pa.Array:
-    tables = character_tables()
-    offsets, data = normalise(texts)
-    by_word = config.unit == "words"
+def _take(table: pa.Table, rows: Integers) -> pa.Table:
+    """Those rows; the table itself, uncopied, where that is all of them in their order."""
+    return table if np.array_equal(rows, np.arange(len(table))) else table.take(pa.array(rows))
+
+
+def _pack_shingles(texts: pa.Array, config: SignatureConfig) -> pa.LargeBinaryArray:
+    tables, by_word = character_tables(), config.unit == "words"
+    # White space is no part of a word, so words may be cut before it is collapsed.
+    offsets, data = string_buffers(compose(texts)) if by_word else normalise(texts)
     offsets, shingles = collect_shingles(offsets, data, by_word, config.shingle_size, tables.kinds, tables.lower)
     buffers = [None, pa.py_buffer(8 * offsets), pa.py_buffer(shingles)]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(texts), buffers)
@@ -113,7 +116,8 @@ def verify_pairs(
     order = np.argsort(places, kind="stable")
     places = places[order]
     sets = _sets(shingles.column("shingles"), order)
-    candidates = candidates_table(*(numbers(candidates.column(name), np.int64) for name in ("a_place", "b_place")), 1)
+    ends = [numbers(candidates.column(name), np.int64) for name in ("a_place", "b_place")]
+    candidates = candidates_table(ends[0], ends[1], num_groups=1)
     first, second = (_find_places(places, candidates.column(name)) for name in ("a_place", "b_place"))
     similarities = measure_pairs(*sets, first, second)
     enough = similarities >= config.threshold
