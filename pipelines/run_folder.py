@@ -34,13 +34,37 @@ class RunFolder:
         return self.root / "rewritten"
 
     @property
-    def documents(self) -> Path:
-        """What every step after ingest and rewrite reads: the rewritten documents of a run that has them."""
+    def cut(self) -> Path:
+        return self.root / "cut"
+
+    @property
+    def uncut(self) -> Path:
+        """What repeated spans are searched in: the rewritten documents of a run that has them."""
         return self.rewritten if (self.rewritten / MANIFEST).exists() else self.ingested
+
+    @property
+    def documents(self) -> Path:
+        """What every step after ingest, rewrite and spans reads: the documents as the last of them wrote them."""
+        return self.cut if (self.cut / MANIFEST).exists() else self.uncut
 
     @property
     def rewrites(self) -> Path:
         return self.root / "attributes" / "rewrites"
+
+    @property
+    def repeated(self) -> Path:
+        return self.root / "attributes" / "repeated"
+
+    @property
+    def spans(self) -> Path:
+        """Work files of the search for repeated spans."""
+        return self.root / "spans"
+
+    @property
+    def of_texts(self) -> list[Path]:
+        """Attributes that tell how the texts came to be; those of cut texts hold what earlier rewrites did, too."""
+        places = [self.repeated] if self.documents == self.cut else [self.rewrites, self.repeated]
+        return [place for place in places if (place / MANIFEST).exists()]
 
     @property
     def measured(self) -> Path:
@@ -176,4 +200,10 @@ def require_step(folder: RunFolder, step: str) -> StepRecord:
 def forget_rewrites(folder: RunFolder) -> None:
     """Unpublish what an earlier request rewrote; its parts stay for a later one, until `gristmill gc`."""
     for file in (folder.rewritten / MANIFEST, folder.rewrites / MANIFEST, folder.steps / "rewrite.json"):
+        file.unlink(missing_ok=True)
+
+
+def forget_spans(folder: RunFolder) -> None:
+    """Unpublish what an earlier request measured of repeated spans, and cut; the parts stay until `gristmill gc`."""
+    for file in (folder.cut / MANIFEST, folder.repeated / MANIFEST, folder.steps / "spans.json"):
         file.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint, hash_bytes
-from storage.manifests import MANIFEST, Dataset, Manifest, find_manifest, open_dataset, write_manifest
+from storage.manifests import Dataset, Manifest, find_manifest, open_dataset, write_manifest
 from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json
 from storage.schema import IDENTIFIER
 from storage.stage import Stage
@@ -75,8 +75,8 @@ def measure_gated(gated: GatedStage, arguments: dict[str, Any]) -> dict[str, Any
     from pipelines.jobs.worker import worker_function
 
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["part"])
-    documents, places = open_dataset(folder.documents), (folder.measured, folder.rewrites)
-    attributes = [open_dataset(place) for place in places if (place / MANIFEST).exists()]
+    documents = open_dataset(folder.documents)
+    attributes = [open_dataset(place) for place in (folder.measured, *folder.of_texts)]
     rows = catalogue_part(documents, part, attributes)
     gate = bind_gate(load_policy(arguments["policy"]), rows.schema)
     admitted = admit(rows, gate)["admitted"].to_numpy()

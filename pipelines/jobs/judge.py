@@ -26,7 +26,7 @@ from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
-from storage.manifests import MANIFEST, Dataset, open_dataset
+from storage.manifests import Dataset, open_dataset
 from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json
 
 VERSION = 2
@@ -75,8 +75,7 @@ def _write_catalogue(job: Job, folder: RunFolder) -> Dataset:
 
 def _attributes(folder: RunFolder, fluency: bool) -> list[Dataset]:
     places = [folder.measured, folder.quality, *([folder.fluency] if fluency else [])]
-    places += [folder.rewrites] if (folder.rewrites / MANIFEST).exists() else []
-    return [open_dataset(place) for place in places]
+    return [open_dataset(place) for place in [*places, *folder.of_texts]]
 
 
 def catalogue_documents(arguments: dict[str, Any]) -> dict[str, Any]:
