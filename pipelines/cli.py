@@ -81,6 +81,15 @@ def cli() -> None:
     metavar="PRESET[:OPTION=VALUE,...]",
     help="Search for near-duplicates: default, datatrove or cci4, and what is to differ.  [default: the policy's]",
 )
+@click.option(
+    "--repeated-spans", default=None, metavar="substring:LENGTH[,OPTION=VALUE...]", help="Find repeated passages."
+)
+@click.option(
+    "--repeated-lines",
+    default=None,
+    metavar="host|corpus:DOCUMENTS[,OPTION=VALUE...]",
+    help="Find lines or paragraphs that stand in many documents; also c4, ccnet.",
+)
 @click.option("--encoder", default=None, metavar="PATH", help="A Hugging Face encoder.  [default: MiniLM-L6]")
 @click.option("--fluency-model", default=None, metavar="PATH", help="A causal or KenLM model: measures `fluency`.")
 @click.option("--fluency-tokenizer", default=None, metavar="PATH", help="What a KenLM model was tokenized with.")

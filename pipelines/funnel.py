@@ -23,6 +23,10 @@ def funnel_rows(folder: RunFolder) -> list[dict[str, Any]]:
     rewrite = find_step(folder, "rewrite")
     for name, count in rewrite.result["rewritten"].items() if rewrite else ():
         rows.append({"step": "rewritten", "what": f"{name}: {count:,} documents", "lost": 0, "left": left})
+    spans = find_step(folder, "spans")
+    if spans and spans.result["cut"]:
+        what = f"remove_repeated_spans: {spans.result['changed']:,} documents"
+        rows.append({"step": "rewritten", "what": what, "lost": 0, "left": left})
     if judge is None:
         return rows
     for rule, count in sorted(judge.result["decided"].items(), key=lambda item: (-item[1], item[0])):

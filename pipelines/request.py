@@ -36,6 +36,7 @@ class RunRequest:
     quality buckets (none: all, without labels all but the encyclopedia). `rewrite` names rewrites in their order, each
     `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of every run.
     `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
+    `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles) is fitted anew. `part_megabytes` is the text of a documents
     part (None: 256 MB, the sample 1 MB).
@@ -55,6 +56,8 @@ class RunRequest:
     benchmarks: tuple[str, ...] = ()
     benchmark_fields: Mapping[str, str] = field(default_factory=dict)
     measure: tuple[str, ...] = ()
+    repeated_spans: str | None = None
+    repeated_lines: str | None = None
     near: str | None = None
     encoder: str | None = None
     fluency_model: str | None = None

@@ -60,7 +60,6 @@ class RunFolder:
         """Work files of the search for repeated spans."""
         return self.root / "spans"
 
-    @property
     def of_texts(self) -> list[Path]:
         """Attributes that tell how the texts came to be; those of cut texts hold what earlier rewrites did, too."""
         places = [self.repeated] if self.documents == self.cut else [self.rewrites, self.repeated]

@@ -23,6 +23,7 @@ from classifiers.rules import rules_stage
 from classifiers.url import url_stage
 from classifiers.url_lists import UrlListsConfig, url_lists_stage
 from classifiers.word_lists import WordListsConfig, word_lists_stage
+from pipelines.dedup.spans.cut import REMOVE
 from storage.errors import InputError
 from storage.stage import Stage
 
@@ -103,6 +104,23 @@ def rewriting_stages(asked: Sequence[str]) -> tuple[Stage, ...]:
     return _asked("rewrite", asked, REWRITES, taken=())
 
 
+def own_rewrites(asked: Sequence[str]) -> tuple[str, ...]:
+    """The rewrites that look at one text alone: all but `remove_repeated_spans`, which the step `spans` does.
+
+    Raises InputError where that one is not the last: spans are those of the text that the others leave.
+    """
+    if REMOVE in asked[:-1]:
+        raise InputError(
+            f"`--rewrite {REMOVE}` stands before `--rewrite {asked[-1]}`", hint=f"name `{REMOVE}` last, and once"
+        )
+    return tuple(name for name in asked if name != REMOVE)
+
+
+def cuts_spans(asked: Sequence[str]) -> bool:
+    """Whether repeated spans are cut out of the texts."""
+    return REMOVE in asked
+
+
 def _asked(
     option: str,
     asked: Sequence[str],
@@ -123,7 +141,8 @@ def _asked(
 def _make(option: str, text: str, known: Mapping[str, Callable[[Mapping[str, Any]], Stage]]) -> Stage:
     name, _, rest = text.partition(":")
     if name not in known:
-        raise InputError(f"there is no {option} `{name}`", hint=f"the {option}s are {', '.join(sorted(known))}")
+        names = sorted({*known, *_ELSEWHERE[option]})
+        raise InputError(f"there is no {option} `{name}`", hint=f"the {option}s are {', '.join(names)}")
     try:
         return known[name](_options(option, text, rest))
     except (TypeError, ValueError) as error:
@@ -133,6 +152,7 @@ def _make(option: str, text: str, known: Mapping[str, Callable[[Mapping[str, Any
 
 
 _GUIDES = {"measure": "measurements", "rewrite": "rewrites"}
+_ELSEWHERE: dict[str, tuple[str, ...]] = {"measure": (), "rewrite": (REMOVE,)}
 
 
 def _options(option: str, text: str, rest: str) -> dict[str, Any]:

@@ -14,30 +14,35 @@ from typing import Any
 
 import yaml
 
-from classifiers.fasttext.file import read_classifier
 from classifiers.quality.encoder import EncoderConfig
-from classifiers.quality.models import DEFAULT_MODEL, find_model
+from classifiers.quality.models import DEFAULT_MODEL
 from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
-from mixtures.sql import Expression, parse_expression
-from mixtures.wording import shorten
 from pipelines.contamination import benchmark_stage, contamination_spec
+from pipelines.dedup.spans.parameters import spans_config
 from pipelines.removal import read_removals
 from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder, require_step
 from pipelines.search import choose_search
-from pipelines.stages import MEASURING_OPTIONS, losses_stage, measuring_stages, rewriting_stages
+from pipelines.stages import (
+    MEASURING_OPTIONS,
+    cuts_spans,
+    losses_stage,
+    measuring_stages,
+    own_rewrites,
+    rewriting_stages,
+)
 from sources.ingest import IngestConfig
 from sources.inputs import RawInput, expand_inputs, refuse_clashes
 from sources.reading import Kind
-from storage.errors import InputError, SqlError
+from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
 
 CODE_VERSIONS = {
-    "ingest": 1, "rewrite": 1, "measure": 1, "deduplicate": 1, "embed": 1, "score": 2, "fluency": 1, "judge": 2,
-    "vocabulary": 1,
+    "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 1, "embed": 1, "score": 2,
+    "fluency": 1, "judge": 2, "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 1,
 }  # fmt: skip
 DEFAULT_PART_MEGABYTES = 256.0
@@ -116,7 +121,7 @@ def _split_name(kind: str, named: str) -> tuple[str, str]:
 
 
 def plan_ingest(request: RunRequest, folder: RunFolder) -> StepPlan:
-    inputs, config = inputs_of(request), _reading_of(request)
+    inputs, config = inputs_of(request), reading_of(request)
     raw = [dataclasses.asdict(item) for item in inputs]
     times = [_modified(item.path) for item in inputs]
     spec = {"inputs": raw, "config": dataclasses.asdict(config)}
@@ -124,7 +129,7 @@ def plan_ingest(request: RunRequest, folder: RunFolder) -> StepPlan:
     return _plan("ingest", "ingest", spec, {"config": config, "inputs": raw, "times": times, "removed": removed})
 
 
-def _reading_of(request: RunRequest) -> IngestConfig:
+def reading_of(request: RunRequest) -> IngestConfig:
     """How the inputs are read. Raises InputError for a column of a field that documents do not have."""
     megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
     return IngestConfig(
@@ -142,19 +147,40 @@ def _modified(path: str) -> int:
 
 
 def is_asked(step: str, request: RunRequest) -> bool:
-    """Whether the request's path has the step: `rewrite` and `fluency` are there for those who ask for them."""
-    return {"rewrite": bool(request.rewrite), "fluency": bool(request.fluency_model)}.get(step, True)
+    """Whether the request's path has the step: some are there only for those who ask for them."""
+    asked = {
+        "rewrite": bool(own_rewrites(request.rewrite)),
+        "spans": bool(request.repeated_spans or request.repeated_lines),
+        "fluency": bool(request.fluency_model),
+    }
+    return asked.get(step, True)
 
 
 def plan_rewrite(request: RunRequest, folder: RunFolder) -> StepPlan:
     documents = require_step(folder, "ingest").result["identity"]
-    stages = [stage.identity() for stage in rewriting_stages(request.rewrite)]
-    return _plan("rewrite", "rewrite", {"rewrite": list(request.rewrite)}, {"stages": stages, "documents": documents})
+    rewrites = own_rewrites(request.rewrite)
+    stages = [stage.identity() for stage in rewriting_stages(rewrites)]
+    return _plan("rewrite", "rewrite", {"rewrite": list(rewrites)}, {"stages": stages, "documents": documents})
+
+
+def plan_spans(request: RunRequest, folder: RunFolder) -> StepPlan:
+    asked = {name: getattr(request, name) for name in ("repeated_spans", "repeated_lines")}
+    config, cut = spans_config(**asked), cuts_spans(request.rewrite)
+    basis = {"asked": config.identity(), "cut": cut, "documents": _uncut_documents(request, folder)}
+    return _plan("spans", "spans", {"asked": asked, "cut": cut}, basis)
+
+
+def _uncut_documents(request: RunRequest, folder: RunFolder) -> str:
+    """Identity of the documents that repeated spans are searched in."""
+    step = "rewrite" if is_asked("rewrite", request) else "ingest"
+    return str(require_step(folder, step).result["identity"])
 
 
 def _documents_of(request: RunRequest, folder: RunFolder) -> str:
-    """Identity of the documents that are measured: the rewritten ones where a rewrite is asked for."""
-    return str(require_step(folder, "rewrite" if request.rewrite else "ingest").result["identity"])
+    """Identity of the documents that are measured: as the last step that was asked to change texts left them."""
+    if is_asked("spans", request):
+        return str(require_step(folder, "spans").result["identity"])
+    return _uncut_documents(request, folder)
 
 
 def measuring_options(request: RunRequest) -> dict[str, Any]:
@@ -189,8 +215,13 @@ def plan_embed(request: RunRequest, folder: RunFolder) -> StepPlan:
     return _plan("embed", "embed", spec, basis, wants_gpu=True)
 
 
+def check_labels(request: RunRequest) -> None:
+    if request.labels and not Path(request.labels).is_file():
+        raise InputError("there is no file of labels", at=request.labels, hint="give the path of a JSONL file")
+
+
 def plan_score(request: RunRequest, folder: RunFolder) -> StepPlan:
-    _check_labels(request)
+    check_labels(request)
     basis = {
         "embeddings": require_step(folder, "embed").result["identity"],
         "labels": hash_file(request.labels) if request.labels else None,
@@ -259,8 +290,10 @@ def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
         "duplicates": require_step(folder, "deduplicate").identity,
         "refit": request.refit,
     }
-    if request.rewrite:
+    if is_asked("rewrite", request):
         basis["rewrites"] = require_step(folder, "rewrite").result["rewrites"]
+    if is_asked("spans", request):
+        basis["repeated"] = require_step(folder, "spans").result["repeated"]
     if request.fluency_model:
         basis["fluency"] = require_step(folder, "fluency").result["identity"]
     spec = {
@@ -358,6 +391,14 @@ def _documents(result: Mapping[str, Any]) -> str:
     return f"{result['documents']:,} documents"
 
 
+def _spans(result: Mapping[str, Any]) -> str:
+    told = [
+        f"{name.replace('_', ' ')}: {found['bytes']:,} bytes in {found['documents']:,} documents"
+        for name, found in result["found"].items()
+    ]
+    return ", ".join([*told, *([f"{result['removed_bytes']:,} bytes removed"] if result["cut"] else [])])
+
+
 STEPS: dict[str, Step] = {
     "ingest": Step(
         plan=plan_ingest,
@@ -370,6 +411,11 @@ STEPS: dict[str, Step] = {
         plan=plan_rewrite,
         outputs=_dataset("rewritten", "attributes/rewrites"),
         summarise=lambda r: ", ".join(f"{name} {count:,} documents" for name, count in r["rewritten"].items()),
+    ),
+    "spans": Step(
+        plan=plan_spans,
+        outputs=lambda folder, r: [folder.repeated / MANIFEST, *([folder.cut / MANIFEST] if r["cut"] else [])],
+        summarise=_spans,
     ),
     "measure": Step(plan=plan_measure, outputs=_dataset("attributes/measure"), summarise=_documents),
     "deduplicate": Step(
@@ -427,52 +473,3 @@ STEPS: dict[str, Step] = {
     ),
     "report": Step(plan=plan_report, outputs=lambda folder, r: [folder.report], summarise=lambda r: str(r["report"])),
 }
-
-
-def check_request(request: RunRequest) -> None:
-    """Find what can be found wrong with a request before anything starts: inputs, recipe, policy, preset, labels.
-
-    Raises the CurationError of the first fault; names in SQL are checked later, against what was measured.
-    """
-    recipe, policy = recipe_of(request), policy_of(request)
-    for i, source in enumerate(recipe.sources):
-        _check_asked(request, parse_expression(source.where, at=recipe.at("sources", i, "where")))
-    for i, rule in enumerate(policy.rules):
-        for key in ("only", "measure", "per", "when", "measured"):
-            if expression := getattr(rule, key):
-                _check_asked(request, parse_expression(expression, at=policy.at("rules", i, key)))
-    choose_search(request.near, policy)
-    preset_file(request.preset)
-    _check_labels(request)
-    bucket_sources_of(request)
-    _reading_of(request)
-    inputs_of(request)
-    check_models(request)
-
-
-def _check_asked(request: RunRequest, expression: Expression) -> None:
-    """Raises SqlError for a name of fluency's where no model for it was given."""
-    if not request.fluency_model and any(name.startswith("fluency.") for name in expression.names):
-        raise SqlError(
-            f"`{shorten(expression.text)}` needs the stage `fluency`, which this run does not measure",
-            at=expression.at,
-            hint="give a causal language model: `--fluency-model PATH`",
-        )
-
-
-def _check_labels(request: RunRequest) -> None:
-    if request.labels and not Path(request.labels).is_file():
-        raise InputError("there is no file of labels", at=request.labels, hint="give the path of a JSONL file")
-
-
-def check_models(request: RunRequest) -> None:
-    """Raises ModelError for a language model, an encoder or a fluency model that is none, InputError for a rewrite."""
-    stages = measuring_stages(**measuring_options(request)) + rewriting_stages(request.rewrite)
-    for stage in stages:
-        stage.identity()
-    contamination_spec(request)
-    if request.language_model:
-        read_classifier(Path(request.language_model))
-    find_model(request.encoder or DEFAULT_MODEL)
-    if request.fluency_model:
-        losses_stage(request.fluency_model, request.fluency_tokenizer)

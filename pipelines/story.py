@@ -126,14 +126,16 @@ def _document(folder: RunFolder, found: Found) -> dict[str, Any]:
 
 def _rewritten(folder: RunFolder, found: Found) -> dict[str, Any]:
     """What changed the text, with its counts, and where the text as it was ingested stands; empty where nothing did."""
-    did = _attributes(found, folder.rewrites)
-    changes = {name: counts for name, counts in did.items() if counts["is_changed"]}
+    did = _attributes(found, *folder.of_texts())
+    changes = {name: counts for name, counts in did.items() if counts.get("is_changed")}
     before = {"file": f"{folder.ingested.name}/{found.part.facts.get('from')}", "row": found.row}
     return {**changes, "before": before} if changes else {}
 
 
 def _measured(folder: RunFolder, found: Found) -> dict[str, Any]:
-    return _attributes(found, folder.measured, folder.quality, folder.fluency)
+    of_texts = _attributes(found, *folder.of_texts())
+    repeated = {name: _readable(values) for name, values in of_texts.items() if "is_changed" not in values}
+    return {**repeated, **_attributes(found, folder.measured, folder.quality, folder.fluency)}
 
 
 def _attributes(found: Found, *places: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import click
 
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, find_step
+from pipelines.steps import is_asked
 from pipelines.story import run_folder_at
 from storage.commit import TEMPORARY_PREFIX
 from storage.kernels import prepare_kernel_cache, unused_kernels
@@ -51,6 +52,8 @@ def find_garbage(folder: RunFolder) -> Iterator[Path]:
         dataset = manifest.parent
         if any(parent in current or parent == folder.root for parent in (dataset, *dataset.parents)):
             yield from _unnamed(dataset)
+    if (folder.repeated / MANIFEST).exists() and folder.spans.is_dir():
+        yield folder.spans
     if (folder.duplicates / "pairs" / MANIFEST).exists():
         published = {"signatures", "pairs", "copies", "crowds"}
         yield from (path for path in folder.duplicates.iterdir() if path.is_dir() and path.name not in published)
@@ -75,9 +78,11 @@ _PINNED = (
 
 def _superseded(folder: RunFolder) -> Iterator[Path]:
     """Folders named by an identity that no step's record pins any more; where a step has no record, nothing goes.
-    So do all rewritten documents of a run whose request asks for no rewrite any more."""
-    if not saved_request(folder.root).rewrite:
-        yield from (path for path in (folder.rewritten, folder.rewrites) if path.is_dir())
+    So do all rewritten and cut documents of a run whose request does not ask for them any more."""
+    request = saved_request(folder.root)
+    for step, places in (("rewrite", (folder.rewritten, folder.rewrites)), ("spans", (folder.cut, folder.repeated))):
+        if not is_asked(step, request):
+            yield from (path for path in places if path.is_dir())
     for step, key, place in _PINNED:
         record = find_step(folder, step)
         home = folder.root / place

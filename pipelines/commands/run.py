@@ -39,7 +39,7 @@ def run_command(options: Mapping[str, Any]) -> None:
         return
     _make_folder(folder.root)
     request = _with_sample(request, console)
-    from pipelines.steps import check_request
+    from pipelines.checks import check_request
 
     check_request(request)
     _say_needs(request, console)
@@ -94,7 +94,7 @@ def _finished(folder: RunFolder, request: RunRequest, identity: str) -> dict[str
         return None
     datasets = [
         folder.ingested,
-        *((folder.rewritten, folder.rewrites) if request.rewrite else ()),
+        *(place for place in (folder.rewritten, folder.cut, *folder.of_texts()) if (place / MANIFEST).exists()),
         folder.measured,
         folder.quality,
         folder.catalogue,

@@ -13,6 +13,7 @@ from rich.text import Text
 from pipelines.story import require_documents, run_folder_at, story_json, tell_story
 
 _INDENT = 15
+_PLACES = 3
 _TIE = "\N{NO-BREAK SPACE}"
 
 
@@ -112,4 +113,7 @@ def _line(console: Console, name: str, value: object) -> None:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "start" in value[0]:
+        places = [f"{place['start']:,}–{place['end']:,}" for place in value[:_PLACES]]
+        return " ".join(places) + (f" and {len(value) - _PLACES} more" if len(value) > _PLACES else "")
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,11 +8,11 @@ from pipelines.flows.parameters import Inputs, continued_request, new_request
 from pipelines.flows.session import Session, session
 from pipelines.flows.tasks import do, publish_table
 from pipelines.funnel import funnel_rows
-from pipelines.run_folder import forget_rewrites
+from pipelines.run_folder import forget_rewrites, forget_spans
 from pipelines.sample import with_sample
 from pipelines.steps import is_asked
 
-STEPS = ("ingest", "rewrite", "measure", "deduplicate", "embed", "score", "fluency", "judge")
+STEPS = ("ingest", "rewrite", "spans", "measure", "deduplicate", "embed", "score", "fluency", "judge")
 
 
 @flow(name="curate", validate_parameters=False)
@@ -29,6 +29,8 @@ def curate(
     benchmarks: list[str] | None = None,
     benchmark_fields: dict[str, str] | None = None,
     measure: list[str] | None = None,
+    repeated_spans: str | None = None,
+    repeated_lines: str | None = None,
     near: str | None = None,
     encoder: str | None = None,
     fluency_model: str | None = None,
@@ -59,8 +61,9 @@ def curate_again(out: str) -> str:
 
 def curate_run(run: Session) -> None:
     """The steps of curation, and the funnel as a table on the flow run's page."""
-    if not run.request.rewrite:
-        forget_rewrites(run.folder)
+    for step, forget in (("rewrite", forget_rewrites), ("spans", forget_spans)):
+        if not is_asked(step, run.request):
+            forget(run.folder)
     for step in STEPS:
         if is_asked(step, run.request):
             do(run, step)

@@ -26,6 +26,8 @@ def gristmill(
     benchmarks: list[str] | None = None,
     benchmark_fields: dict[str, str] | None = None,
     measure: list[str] | None = None,
+    repeated_spans: str | None = None,
+    repeated_lines: str | None = None,
     near: str | None = None,
     encoder: str | None = None,
     fluency_model: str | None = None,

@@ -76,7 +76,7 @@ def measure_gated(gated: GatedStage, arguments: dict[str, Any]) -> dict[str, Any
 
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["part"])
     documents = open_dataset(folder.documents)
-    attributes = [open_dataset(place) for place in (folder.measured, *folder.of_texts)]
+    attributes = [open_dataset(place) for place in (folder.measured, *folder.of_texts())]
     rows = catalogue_part(documents, part, attributes)
     gate = bind_gate(load_policy(arguments["policy"]), rows.schema)
     admitted = admit(rows, gate)["admitted"].to_numpy()

@@ -75,7 +75,7 @@ def _write_catalogue(job: Job, folder: RunFolder) -> Dataset:
 
 def _attributes(folder: RunFolder, fluency: bool) -> list[Dataset]:
     places = [folder.measured, folder.quality, *([folder.fluency] if fluency else [])]
-    return [open_dataset(place) for place in [*places, *folder.of_texts]]
+    return [open_dataset(place) for place in [*places, *folder.of_texts()]]
 
 
 def catalogue_documents(arguments: dict[str, Any]) -> dict[str, Any]:

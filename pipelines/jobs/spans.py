@@ -48,7 +48,7 @@ from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
 from storage.manifests import MANIFEST, Dataset, Manifest, align, open_dataset, write_manifest
-from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json, read_batches
+from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json
 from storage.schema import DOCUMENTS, IDENTIFIER
 
 VERSION = 1
@@ -152,13 +152,10 @@ def _phase(
     return [result for result in report.results if result]
 
 
-Rows = pa.Table | Iterator[pa.RecordBatch]
-
-
 def _once(
     phase: str,
     schema: pa.Schema,
-    make: Callable[[_Search, int, dict[str, int]], Rows],
+    make: Callable[[_Search, int, dict[str, int]], Any],
     arguments: dict[str, Any],
     facts: Callable[[pa.Table], dict[str, Any]] = lambda table: {},
 ) -> dict[str, Any]:
@@ -316,6 +313,7 @@ def _publish(job: Job, search: _Search, sizes: Mapping[str, int]) -> dict[str, A
         "identity": documents.identity,
         "repeated": measured.identity,
         "documents": measured.rows,
+        "cut": cut,
         "found": {name: _total(counts, name) for name in _columns(search.config)},
         "removed_bytes": sum(found["removed_bytes"] for found in counts),
         "changed": sum(found["changed"] for found in counts),
@@ -387,9 +385,7 @@ def _write_part(folder: RunFolder, arguments: dict[str, Any], name: str) -> tupl
     for column in carried:
         table = table.append_column(*column)
     counted = _facts(table, columns, cut)
-    return written, commit_table(
-        folder.repeated, name, table, schema=table.schema, of=written.sha256, facts=counted
-    )
+    return written, commit_table(folder.repeated, name, table, schema=table.schema, of=written.sha256, facts=counted)
 
 
 def _beside(batch: pa.RecordBatch, other: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:

@@ -20,8 +20,8 @@ from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
 
 STEPS = (
-    "ingest", "rewrite", "measure", "deduplicate", "embed", "score", "fluency", "judge", "vocabulary", "tokenize",
-    "plan", "mix", "train",
+    "ingest", "rewrite", "spans", "measure", "deduplicate", "embed", "score", "fluency", "judge", "vocabulary",
+    "tokenize", "plan", "mix", "train",
 )  # fmt: skip
 SAMPLES_KEPT = 6
 SAMPLES_A_RULE = 2

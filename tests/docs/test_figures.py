@@ -21,7 +21,7 @@ from pipelines.steps import DEFAULT_PART_MEGABYTES, STEPS
 from sources.reading import ReadConfig
 from trainer.settings import load_preset
 
-WORDS = {6: "six", 14: "fourteen"}
+WORDS = {6: "six", 15: "fifteen"}
 DEDUP = DedupConfig()
 SAID = [
     ("README.md", f"once ({round(DOWNLOAD_BYTES / 1e6)} MB)"),

@@ -8,6 +8,6 @@
     measure.py      runs of a part -> for each document its spans, and what of them can go
     cut.py          spans         -> the texts without them
 
-A corpus that fits is one piece a document, and `repeats.py` sees all of them at once; `anchors.py` is what cuts a corpus
-that does not fit into ranges, without changing a byte of the result.
+A corpus that fits is one piece a document, and `repeats.py` sees all of them at once; `anchors.py` is what cuts a
+corpus that does not fit into ranges, without changing a byte of the result.
 """

@@ -1,11 +1,11 @@
 """Anchors: how a corpus that fits no suffix array is cut into ranges that can be searched one by one.
 
-**Method** (winnowing: Schleimer, Wilkerson, Aiken 2003). Of each window of `length` units the anchor is the k-gram with
-the least hash, so equal windows have anchors of the same hash, wherever they stand. All windows whose anchor has a given
-hash are looked at by the one task that has this hash in its range, text and all, and compared there unit by unit; a
-window whose anchor's hash occurs once in the corpus occurs once itself (or overlaps its equal, which ties the anchor),
-and its text is never fetched. So each window is decided exactly once, in full sight of all of its equals, and the union
-over the ranges is what one array would find.
+**Method** (winnowing: Schleimer, Wilkerson, Aiken 2003). Of each window of `length` units the anchor is the k-gram
+with the least hash, so equal windows have anchors of the same hash, wherever they stand. All windows whose anchor has a
+given hash are looked at by the one task that has this hash in its range, text and all, and compared there unit by unit;
+a window whose anchor's hash occurs once in the corpus occurs once itself (or overlaps its equal, which ties the
+anchor), and its text is never fetched. So each window is decided exactly once, in full sight of all of its equals, and
+the union over the ranges is what one array would find.
 
 Consecutive windows share anchors, so an anchor stands for a run of windows: with k = length / 2 there are 2 anchors to
 each length / 2 units (28 bytes each), and the text of a run that is fetched is 1.3 lengths: 5 bytes for each byte that
@@ -15,8 +15,7 @@ one anchor to each length / 2 units, and pieces that are all equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,31 +51,25 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _LARGEST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Lengths in units: of the substring that is looked for, and of the k-gram that anchors it."""
-
-    length: int
-
-    @property
-    def gram(self) -> int:
-        return max(1, self.length // 2)
+def gram_length(config: SubstringConfig) -> int:
+    """Units of the k-gram that anchors a window."""
+    return max(1, config.length // 2)
 
 
 def scatter_anchors(units: Units, part: int, first_row: int, config: SubstringConfig, num_ranges: int) -> pa.Table:
     """ANCHORS of a batch of texts that starts at row `first_row` of its part, sorted by range."""
-    gram = Windows(config.length).gram
+    gram = gram_length(config)
     rows, keys, first, windows, tied = select_anchors(units.offsets, units.data, config.length, gram, units.width)
     ranges = ranges_of(keys, num_ranges)
     order = np.argsort(ranges, kind="stable")
-    columns = [ranges, keys, places(part, rows + first_row), first, windows, tied]
+    columns: list[npt.NDArray[Any]] = [ranges, keys, places(part, rows + first_row), first, windows, tied]
     arrays = [pa.array(column[order]).cast(kind.type) for column, kind in zip(columns, ANCHORS, strict=True)]
     return pa.table(arrays, schema=ANCHORS)
 
 
 def estimate_anchors(num_units: int, config: SubstringConfig) -> int:
     """How many anchors so many units have, on average, from above."""
-    return 1 + 2 * num_units // (config.length - Windows(config.length).gram + 2)
+    return 1 + 2 * num_units // (config.length - gram_length(config) + 2)
 
 
 def find_shared(anchors: pa.Table) -> pa.Table:
@@ -149,9 +142,7 @@ def _slices(data: Bytes, starts: Integers, ends: Integers) -> pa.Array:
     """large_binary[n] of data[starts[i]:ends[i]]."""
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)])
     together = copy_slices(data, starts, ends, offsets)
-    return pa.Array.from_buffers(
-        pa.large_binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(together)]
-    )
+    return pa.Array.from_buffers(pa.large_binary(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(together)])
 
 
 @compiled
@@ -210,10 +201,20 @@ def _roll(rolling: np.uint64, data: Bytes, entering: int, leaving: int, width: i
 
 @compiled
 def _select_in_text(
-    data: Bytes, start: int, num_units: int, length: int, gram: int, width: int, ring: Hashes, found: int,
-    keys: Hashes, firsts: Integers, windows: Integers, tied: Flags,
+    data: Bytes,
+    start: int,
+    num_units: int,
+    length: int,
+    gram: int,
+    width: int,
+    ring: Hashes,
+    found: int,
+    keys: Hashes,
+    firsts: Integers,
+    windows: Integers,
+    tied: Flags,
 ) -> int:
-    """Write the anchors of one text from place `found` on; the place after the last, negative where there is no room."""
+    """Write the anchors of one text from `found` on; the place after the last, negative where there is no room."""
     span, mask, power = length - gram + 1, len(ring) - 1, _power(gram * width)
     rolling = _roll_in(np.uint64(0), data, start, start + (gram - 1) * width)
     anchor = -1

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from classifiers.rewriting import TEXT
 from pipelines.dedup.columns import numbers, read_only, string_buffers
 from pipelines.dedup.compiled import compiled
 from pipelines.dedup.spans.measure import REPEATED
@@ -21,14 +20,15 @@ from storage.stage import BatchFunction, Stage
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-NAME = "remove_repeated_spans"
+REMOVE = "remove_repeated_spans"
+TEXT = pa.field("text", pa.string(), nullable=False)
 WRITES = pa.schema([TEXT, pa.field("removed_bytes", pa.int64(), nullable=False)])
 
 
 def cut_stage(measured: tuple[str, ...]) -> Stage:
     """The rewrite that cuts the surplus of the REPEATED columns `measured`, which stand beside the text."""
     return Stage(
-        name=NAME, version=1, kind="rewrite", config=measured, reads=("text", *measured), writes=WRITES, make=_open
+        name=REMOVE, version=1, kind="rewrite", config=measured, reads=("text", *measured), writes=WRITES, make=_open
     )
 
 

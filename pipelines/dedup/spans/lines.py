@@ -152,7 +152,10 @@ def _find(texts: pa.Array, hosts: Sequence[str | None], config: LinesConfig) -> 
         scopes = np.array([_host_number(host) for host in hosts], np.uint64)
     table = _letters(config.letters)
     found = hash_lines(offsets, data, _KINDS[config.unit], table, read_only(scopes), _MULTIPLIERS, _SEEDS)
-    return _Found(*(found if config.window == 1 else join_lines(*(read_only(side) for side in found), config.window)))
+    if config.window == 1:
+        return _Found(*found)
+    rows, starts, ends, high, low = found
+    return _Found(*join_lines(rows, starts, ends, high, low, config.window))
 
 
 def read_hosts(urls: pa.Array) -> list[str | None]:

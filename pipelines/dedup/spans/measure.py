@@ -36,8 +36,8 @@ REPEATED = pa.struct(
         pa.field("surplus", pa.list_(SURPLUS), nullable=False),
     ]
 )
-"""`share`: of the text's bytes, 0 to 1; `bytes`: in spans; `surplus_bytes`: of them, what can go; `occurrences`: of what
-stands most often; `example`: a document that has that too. Spans are byte offsets, `end` exclusive."""
+"""`share`: of the text's bytes, 0 to 1; `bytes`: in spans; `surplus_bytes`: of them, what can go; `occurrences`: of
+what stands most often; `example`: a document that has that too. Spans are byte offsets, `end` exclusive."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ def measure_spans(texts: pa.Array, units: Units, runs: pa.Table, first_row: int,
     return _column(texts, spans, surplus, counts, at, whole(runs.column("example")))
 
 
-def _surplus(rows: Integers, first: Integers, last: Integers, counts: Integers, at: Integers, is_first: Bytes) -> _Spans:
-    sides = []
+def _surplus(
+    rows: Integers, first: Integers, last: Integers, counts: Integers, at: Integers, is_first: npt.NDArray[np.bool_]
+) -> _Spans:
+    sides: list[Integers] = []
     for chosen in (~is_first, is_first):
         sides += unite(*(read_only(column[chosen]) for column in (rows, first, last, counts, at)))[:3]
     kept = subtract(*(read_only(side) for side in sides))

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipelines.dedup.columns import identifier_halves, numbers, read_only, whole
 from pipelines.dedup.compiled import compiled
 from pipelines.dedup.shuffle import PLACE, parts_of, shuffled_schema
-from pipelines.dedup.spans.anchors import PIECES, copy_slices
+from pipelines.dedup.spans.anchors import PIECES
 from pipelines.dedup.spans.parameters import SubstringConfig
 from storage.schema import IDENTIFIER
 
@@ -224,9 +224,8 @@ def _times(a: np.uint64, b: np.uint64) -> np.uint64:
     half, quarter = np.uint64((1 << 31) - 1), np.uint64((1 << 30) - 1)
     a_high, a_low, b_high, b_low = a >> np.uint64(31), a & half, b >> np.uint64(31), b & half
     middle = a_low * b_high + a_high * b_low
-    total = (
-        np.uint64(2) * a_high * b_high + (middle >> np.uint64(30)) + ((middle & quarter) << np.uint64(31)) + a_low * b_low
-    )
+    total = np.uint64(2) * a_high * b_high + a_low * b_low
+    total += (middle >> np.uint64(30)) + ((middle & quarter) << np.uint64(31))
     total = (total >> np.uint64(61)) + (total & _MERSENNE)
     return total - _MERSENNE if total >= _MERSENNE else total
 
@@ -294,9 +293,17 @@ class _Found:
 
 @compiled
 def settle_groups(
-    positions: Positions, same: Flags, offsets: Integers, need: int, width: int,
-    lowest: Integers, second: Integers, counts: Integers,
-    occurrences: npt.NDArray[np.int32], example: npt.NDArray[np.int32], is_first: Flags,
+    positions: Positions,
+    same: Flags,
+    offsets: Integers,
+    need: int,
+    width: int,
+    lowest: Integers,
+    second: Integers,
+    counts: Integers,
+    occurrences: npt.NDArray[np.int32],
+    example: npt.NDArray[np.int32],
+    is_first: Flags,
 ) -> None:
     """Write what is found of each group of equal windows that stand at two places or more."""
     start = 0
@@ -312,8 +319,14 @@ def settle_groups(
 
 @compiled
 def _settle(
-    group: Positions, offsets: Integers, lowest: Integers, second: Integers, counts: Integers,
-    occurrences: npt.NDArray[np.int32], example: npt.NDArray[np.int32], is_first: Flags,
+    group: Positions,
+    offsets: Integers,
+    lowest: Integers,
+    second: Integers,
+    counts: Integers,
+    occurrences: npt.NDArray[np.int32],
+    example: npt.NDArray[np.int32],
+    is_first: Flags,
 ) -> None:
     """The first place of a group's window, by (rank, position), the second, and how many there are."""
     largest = np.int64(1) << 62
@@ -361,8 +374,16 @@ def _list_runs(text: _Text, members: _Members, found: _Found, config: SubstringC
 
 @compiled
 def walk_runs(
-    offsets: Integers, length: int, width: int, skips: Flags, lowest: Integers,
-    occurrences: npt.NDArray[np.int32], example: npt.NDArray[np.int32], is_first: Flags, of_first: bool, runs: Integers,
+    offsets: Integers,
+    length: int,
+    width: int,
+    skips: Flags,
+    lowest: Integers,
+    occurrences: npt.NDArray[np.int32],
+    example: npt.NDArray[np.int32],
+    is_first: Flags,
+    of_first: bool,
+    runs: Integers,
 ) -> int:
     """Write the runs of the pieces' first members, or of their others, as far as there is room; how many there are."""
     found = -1

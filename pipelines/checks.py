@@ -1,0 +1,97 @@
+"""What can be found wrong with a request before anything starts, so that a run fails in a second or not for its words.
+
+Names in SQL are checked here only where they ask for what this run does not measure; others when a catalogue is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from classifiers.fasttext.file import read_classifier
+from classifiers.quality.models import DEFAULT_MODEL, find_model
+from mixtures.sql import Expression, parse_expression
+from mixtures.wording import shorten
+from pipelines.contamination import contamination_spec
+from pipelines.dedup.spans.cut import REMOVE
+from pipelines.dedup.spans.parameters import spans_config
+from pipelines.request import RunRequest
+from pipelines.search import choose_search
+from pipelines.stages import cuts_spans, losses_stage, measuring_stages, own_rewrites, rewriting_stages
+from pipelines.steps import (
+    bucket_sources_of,
+    check_labels,
+    inputs_of,
+    is_asked,
+    measuring_options,
+    policy_of,
+    preset_file,
+    reading_of,
+    recipe_of,
+)
+from storage.errors import InputError, SqlError
+
+
+def check_request(request: RunRequest) -> None:
+    """Find what can be found wrong with a request before anything starts: inputs, recipe, policy, preset, labels.
+
+    Raises the CurationError of the first fault; names in SQL are checked later, against what was measured.
+    """
+    recipe, policy = recipe_of(request), policy_of(request)
+    for i, source in enumerate(recipe.sources):
+        _check_asked(request, parse_expression(source.where, at=recipe.at("sources", i, "where")))
+    for i, rule in enumerate(policy.rules):
+        for key in ("only", "measure", "per", "when", "measured") if not rule.optional else ():
+            if expression := getattr(rule, key):
+                _check_asked(request, parse_expression(expression, at=policy.at("rules", i, key)))
+    choose_search(request.near, policy)
+    preset_file(request.preset)
+    check_labels(request)
+    bucket_sources_of(request)
+    reading_of(request)
+    inputs_of(request)
+    _check_spans(request)
+    check_models(request)
+
+
+def _check_asked(request: RunRequest, expression: Expression) -> None:
+    """Raises SqlError for a name of a stage that this run was not asked to measure."""
+    for stage, hint in _not_asked(request).items():
+        if any(name.startswith(f"{stage}.") for name in expression.names):
+            raise SqlError(
+                f"`{shorten(expression.text)}` needs the stage `{stage}`, which this run does not measure",
+                at=expression.at,
+                hint=hint,
+            )
+
+
+def _not_asked(request: RunRequest) -> dict[str, str]:
+    """The stages that this run does not measure, each with what asks for it."""
+    hints = {
+        "fluency": (request.fluency_model, "give a causal language model: `--fluency-model PATH`"),
+        "repeated": (request.repeated_spans, "ask for it: `--repeated-spans substring:200`"),
+        "repeated_lines": (request.repeated_lines, "ask for it: `--repeated-lines host:3`"),
+    }
+    return {stage: hint for stage, (asked, hint) in hints.items() if not asked}
+
+
+def _check_spans(request: RunRequest) -> None:
+    """Raises InputError for spans that cannot be looked for, or that are to be cut and are not looked for."""
+    spans_config(request.repeated_spans, request.repeated_lines)
+    if cuts_spans(request.rewrite) and not is_asked("spans", request):
+        raise InputError(
+            f"`--rewrite {REMOVE}` has nothing to remove",
+            hint="say what is looked for: `--repeated-spans substring:200`, or `--repeated-lines host:3`",
+        )
+
+
+def check_models(request: RunRequest) -> None:
+    """Raises ModelError for a language model, an encoder or a fluency model that is none, InputError for a rewrite."""
+    stages = measuring_stages(**measuring_options(request)) + rewriting_stages(own_rewrites(request.rewrite))
+    for stage in stages:
+        stage.identity()
+    contamination_spec(request)
+    if request.language_model:
+        read_classifier(Path(request.language_model))
+    find_model(request.encoder or DEFAULT_MODEL)
+    if request.fluency_model:
+        losses_stage(request.fluency_model, request.fluency_tokenizer)
