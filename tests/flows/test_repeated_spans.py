@@ -13,8 +13,8 @@ from storage.manifests import align, open_dataset
 from tests.flows.conftest import Inputs, gristmill, run_options
 
 PASSAGE = (
-    "The old mill by the river was built many years before the railway came through the valley, they say, and it ground "
-    "the rye of nine parishes until the winter in which the ice took the wheel, the weir and half of the miller's barn."
+    "The old mill by the river was built many years before the railway came through the valley, they say, and it ground"
+    " the rye of nine parishes until the winter in which the ice took the wheel, the weir and half of the barn."
 )
 OWN = tuple(
     " ".join(f"In {year} the {what} was open on day {year % 29}." for year in range(1900, 1915))
