@@ -7,9 +7,10 @@ only when documents in = kept + dropped, and `check_keepers` shows that each dup
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ from storage.identity import content_hash, fingerprint
 from storage.manifests import Manifest, open_dataset, write_manifest
 from storage.parts import Part, commit_table
 
-VERSION = 1
+VERSION = 2
 TALLIES = ("decided", "failed", "missing")
 
 
@@ -73,8 +74,17 @@ def publish_decisions(folder: Path, policy: Policy, parts: Sequence[DecisionPart
     return manifests[1], manifests[0]
 
 
-def total_facts(verdicts: Sequence[Part]) -> dict[str, int | dict[str, int]]:
-    """Kept and dropped over all parts, and the tallies by rule. Raises DatasetError when in is not kept + dropped."""
+def duplicate_kinds(verdicts: Manifest) -> dict[str, str]:
+    """The kind of duplicates that each of the policy's rules drops, for those that do."""
+    rules = verdicts.stage["policy"]["rules"]
+    return {rule["rule"]: rule["duplicates"] for rule in rules if "duplicates" in rule}
+
+
+def total_facts(verdicts: Sequence[Part]) -> dict[str, Any]:
+    """Kept and dropped over all parts, and the tallies by rule and by source.
+
+    Raises DatasetError when in is not kept + dropped.
+    """
     rows, kept, dropped = (
         sum(part.rows for part in verdicts),
         sum(part.facts["kept"] for part in verdicts),
@@ -82,13 +92,26 @@ def total_facts(verdicts: Sequence[Part]) -> dict[str, int | dict[str, int]]:
     )
     if kept + dropped != rows:
         raise DatasetError(f"{rows} documents were judged, but {kept} kept and {dropped} dropped")
-    total: dict[str, int | dict[str, int]] = {"kept": kept, "dropped": dropped}
-    for name in TALLIES:
-        counter: Counter[str] = Counter()
-        for part in verdicts:
-            counter.update(part.facts[name])
-        total[name] = dict(sorted(counter.items()))
-    return total
+    tallies = {name: _add(part.facts[name] for part in verdicts) for name in TALLIES}
+    return {"kept": kept, "dropped": dropped, **tallies, "sources": _add_sources(verdicts)}
+
+
+def _add(tallies: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    counter: Counter[str] = Counter()
+    for tally in tallies:
+        counter.update(tally)
+    return dict(sorted(counter.items()))
+
+
+def _add_sources(verdicts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for part in verdicts:
+        for source, counts in part.facts["sources"].items():
+            found.setdefault(source, []).append(counts)
+    return {
+        source: {"kept": sum(each["kept"] for each in counts), "decided": _add(each["decided"] for each in counts)}
+        for source, counts in sorted(found.items())
+    }
 
 
 def check_keepers(folder: Path) -> None:

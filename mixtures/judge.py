@@ -124,7 +124,7 @@ def judge_duplicates(
         with open_engine(_documents=documents, _decided=decided, _clusters=members) as second:
             verdicts = second.query(_VERDICTS_SQL)
     decisions = verdicts.cast(VERDICTS), reasons.drop_columns(["row"]).cast(REASONS)
-    return Decisions(*decisions, _facts(*decisions, failures))
+    return Decisions(*decisions, {**_facts(*decisions, failures), "sources": _by_source(catalogue, decisions[0])})
 
 
 def admit(catalogue: pa.Table, gate: BoundPolicy) -> pa.Table:
@@ -227,6 +227,17 @@ def _facts(verdicts: pa.Table, reasons: pa.Table, failures: Failures) -> dict[st
         "failed": _tally(reasons["rule"]),
         "missing": dict(failures.missing),
     }
+
+
+def _by_source(catalogue: pa.Table, verdicts: pa.Table) -> dict[str, dict[str, object]]:
+    """Of each source how many are kept, and how many each rule decided; nothing where the source was not read."""
+    if "source" not in catalogue.column_names:
+        return {}
+    found: dict[str, dict[str, object]] = {}
+    for source in sorted(pc.unique(catalogue["source"]).to_pylist()):
+        rules = verdicts["rule"].filter(pc.equal(catalogue["source"], source))
+        found[source] = {"kept": rules.null_count, "decided": _tally(rules.drop_null())}
+    return found
 
 
 def _tally(values: pa.ChunkedArray) -> dict[str, int]:

@@ -90,6 +90,14 @@ def cli() -> None:
     metavar="host|corpus:DOCUMENTS[,OPTION=VALUE...]",
     help="Find lines or paragraphs that stand in many documents; also c4, ccnet.",
 )
+@click.option(
+    "--duplicate-alarm",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    help="Warn of a source that loses more than this share to duplicates.",
+)
 @click.option("--encoder", default=None, metavar="PATH", help="A Hugging Face encoder.  [default: MiniLM-L6]")
 @click.option("--fluency-model", default=None, metavar="PATH", help="A causal or KenLM model: measures `fluency`.")
 @click.option("--fluency-tokenizer", default=None, metavar="PATH", help="What a KenLM model was tokenized with.")

@@ -37,6 +37,7 @@ class RunRequest:
     `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of every run.
     `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
     `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
+    `duplicate_alarm`: a source that loses more than this share of its documents to duplicates is reported.
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles) is fitted anew. `part_megabytes` is the text of a documents
     part (None: 256 MB, the sample 1 MB).
@@ -59,6 +60,7 @@ class RunRequest:
     repeated_spans: str | None = None
     repeated_lines: str | None = None
     near: str | None = None
+    duplicate_alarm: float = 0.5
     encoder: str | None = None
     fluency_model: str | None = None
     fluency_tokenizer: str | None = None
@@ -82,6 +84,8 @@ class RunRequest:
         _check_out(self.out)
         if self.part_megabytes is not None and self.part_megabytes <= 0:
             raise InputError(f"part_megabytes is {self.part_megabytes}; it must be above 0")
+        if not 0 < self.duplicate_alarm <= 1:
+            raise InputError(f"duplicate_alarm is {self.duplicate_alarm:g}; it must be above 0 and at most 1")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}; it must be at least 1")
         if self.train_steps is not None and self.train_steps < 1:

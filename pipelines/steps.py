@@ -42,8 +42,8 @@ from storage.manifests import MANIFEST
 
 CODE_VERSIONS = {
     "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 1, "embed": 1, "score": 2,
-    "fluency": 1, "judge": 2, "vocabulary": 1,
-    "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 1,
+    "fluency": 1, "judge": 3, "vocabulary": 1,
+    "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
 DEFAULT_PART_MEGABYTES = 256.0
 READERS: dict[str, Kind] = {
@@ -380,7 +380,7 @@ def plan_train(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 def plan_report(request: RunRequest, folder: RunFolder) -> StepPlan:
     done = {step: require_step(folder, step).identity for step in STEPS if step != "report" and is_asked(step, request)}
-    return _plan("report", "report", {}, done)
+    return _plan("report", "report", {}, {**done, "duplicate_alarm": request.duplicate_alarm})
 
 
 def _dataset(*places: str) -> Callable[[RunFolder, Mapping[str, Any]], list[Path]]:

@@ -44,8 +44,11 @@ def run_command(options: Mapping[str, Any]) -> None:
     check_request(request)
     _say_needs(request, console)
     _run(request, console)
-    summary = summarise(folder, time.monotonic() - started)
-    values = {"format_version": 1, "identity": identity, "summary": summary}
+    from pipelines.losses import alarms, source_losses
+
+    warnings = alarms(source_losses(folder), request.duplicate_alarm)
+    summary = "\n".join([summarise(folder, time.monotonic() - started), *(f"warning: {text}" for text in warnings)])
+    values = {"format_version": 1, "identity": identity, "summary": summary, "alarms": warnings}
     with explain_full_disk(request):
         write_atomically(folder.root / FINISHED_FILE, (json.dumps(values, indent=1) + "\n").encode())
     console.print("\n" + summary, markup=False, highlight=False, soft_wrap=True)

@@ -8,6 +8,8 @@ from pipelines.flows.parameters import Inputs, continued_request, new_request
 from pipelines.flows.session import Session, session
 from pipelines.flows.tasks import do, publish_table
 from pipelines.funnel import funnel_rows
+from pipelines.losses import alarms, source_losses
+from pipelines.progress import observer
 from pipelines.run_folder import forget_rewrites, forget_spans
 from pipelines.sample import with_sample
 from pipelines.steps import is_asked
@@ -32,6 +34,7 @@ def curate(
     repeated_spans: str | None = None,
     repeated_lines: str | None = None,
     near: str | None = None,
+    duplicate_alarm: float = 0.5,
     encoder: str | None = None,
     fluency_model: str | None = None,
     fluency_tokenizer: str | None = None,
@@ -60,7 +63,7 @@ def curate_again(out: str) -> str:
 
 
 def curate_run(run: Session) -> None:
-    """The steps of curation, and the funnel as a table on the flow run's page."""
+    """The steps of curation, the funnel as a table on the flow run's page, and what duplicates cost too much."""
     for step, forget in (("rewrite", forget_rewrites), ("spans", forget_spans)):
         if not is_asked(step, run.request):
             forget(run.folder)
@@ -68,3 +71,5 @@ def curate_run(run: Session) -> None:
         if is_asked(step, run.request):
             do(run, step)
     publish_table("funnel", funnel_rows(run.folder), "From records to kept documents")
+    for alarm in alarms(source_losses(run.folder), run.request.duplicate_alarm):
+        observer().said(f"warning: {alarm}")

@@ -29,6 +29,7 @@ def gristmill(
     repeated_spans: str | None = None,
     repeated_lines: str | None = None,
     near: str | None = None,
+    duplicate_alarm: float = 0.5,
     encoder: str | None = None,
     fluency_model: str | None = None,
     fluency_tokenizer: str | None = None,

@@ -117,7 +117,7 @@ def fit_limits(arguments: dict[str, Any]) -> dict[str, Any]:
 def _bound(catalogue: Dataset, part: Part, arguments: dict[str, Any]) -> tuple[pa.Table, BoundPolicy]:
     fitted = limits_from_json(arguments["fitted"])
     policy = bind_policy(load_policy(arguments["policy"]), catalogue.schema(part), fitted)
-    return catalogue.read(part, ["doc_id", *policy.columns]), policy
+    return catalogue.read(part, list(dict.fromkeys(["doc_id", "source", *policy.columns]))), policy
 
 
 def rank_part(arguments: dict[str, Any]) -> dict[str, Any]:

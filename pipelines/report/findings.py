@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.funnel import funnel_rows
+from pipelines.losses import DEFAULT_ALARM
+from pipelines.report.duplicates import add_texts, describe_duplicates, wanted_texts
 from pipelines.run_folder import RunFolder, find_step
 from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
@@ -30,6 +32,8 @@ CLUSTERS_SHOWN = 6
 HOSTS_SHOWN = 12
 MEMBERS_SHOWN = 4
 EXCERPT = 420
+COMPARED = 8000
+"""Characters of a text that an example may compare; the words of it are limited too."""
 QUALITY_BINS = 20
 
 
@@ -45,7 +49,8 @@ def gather(root: Path) -> dict[str, Any]:
         "costs": [{"step": step, **record.costs, **_amounts(record.result)} for step, record in records.items()],
     }
     if "judge" in records:
-        found.update(_curation(folder, str(records["judge"].result["policy"])))
+        alarm = float(found["run"].get("request", {}).get("duplicate_alarm", DEFAULT_ALARM))
+        found.update(_curation(folder, str(records["judge"].result["policy"]), alarm))
     found["contamination"] = _read_json(folder.contamination / "benchmarks.json")
     if "mix" in records:
         found["plan"] = _read_json(folder.mixture(records["mix"].result["mixture"]) / "plan.json")
@@ -68,7 +73,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines() if line] if path.exists() else []
 
 
-def _curation(folder: RunFolder, policy: str) -> dict[str, Any]:
+def _curation(folder: RunFolder, policy: str, alarm: float) -> dict[str, Any]:
     catalogue = _paths(folder.catalogue)
     verdicts = _paths(folder.decisions(policy) / "verdicts")
     reasons = _paths(folder.decisions(policy) / "reasons")
@@ -80,21 +85,20 @@ def _curation(folder: RunFolder, policy: str) -> dict[str, Any]:
         database.execute("CREATE TEMP TABLE judged AS SELECT * FROM catalogue JOIN verdicts USING (doc_id)")
         samples = _choose_samples(database)
         clusters = _clusters(database)
-        found = {
+        found: dict[str, Any] = {
             "sources": _sources(database),
             "languages": _languages(database),
             "hosts": _hosts(database, folder),
             "quality": _quality(database),
             "rules": _rules(database),
+            "duplicates": describe_duplicates(database, folder, policy, alarm),
         }
     wanted = {row["doc_id"] for row in samples}
     wanted |= {member["doc_id"] for cluster in clusters for member in cluster["members"]}
-    texts = _texts(folder, wanted)
-    for row in samples:
-        row |= texts.get(row["doc_id"], {})
-    for cluster in clusters:
-        for member in cluster["members"]:
-            member |= texts.get(member["doc_id"], {})
+    texts = _texts(folder, wanted | wanted_texts(found["duplicates"]))
+    for row in samples + [member for cluster in clusters for member in cluster["members"]]:
+        row["excerpt"] = texts.get(row["doc_id"], {}).get("excerpt", "")
+    add_texts(found["duplicates"], texts)
     found["kept_samples"] = [row for row in samples if row["verdict"] == "kept"]
     found["dropped_samples"] = [row for row in samples if row["verdict"] == "dropped"]
     found["clusters"] = clusters
@@ -231,17 +235,19 @@ def _clusters(database: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _texts(folder: RunFolder, wanted: set[bytes]) -> dict[bytes, dict[str, Any]]:
-    """The beginning of each wanted document, read part by part."""
+    """`text` (its beginning), `excerpt` and `url` of each wanted document, read part by part."""
     if not wanted:
         return {}
     documents: Dataset = open_dataset(folder.documents)
     asked = pa.array(sorted(wanted), IDENTIFIER)
     found: dict[bytes, dict[str, Any]] = {}
     for part in documents.parts:
-        for batch in documents.batches(part, ["doc_id", "text"]):
+        for batch in documents.batches(part, ["doc_id", "text", "url"]):
             for row in batch.filter(pc.is_in(batch.column("doc_id"), value_set=asked)).to_pylist():
-                text = " ".join(row["text"][: 4 * EXCERPT].split())
-                found[row["doc_id"]] = {"excerpt": text[:EXCERPT] + ("…" if len(text) > EXCERPT else "")}
+                text = row["text"][:COMPARED]
+                line = " ".join(text[: 4 * EXCERPT].split())
+                excerpt = line[:EXCERPT] + ("…" if len(line) > EXCERPT else "")
+                found[row["doc_id"]] = {"text": text, "excerpt": excerpt, "url": row["url"]}
     return found
 
 

@@ -178,3 +178,18 @@ def _sequences(mixture: Path) -> list[bytes]:
     prefixes = [path.with_suffix("") for split in ("train", "heldout") for path in (mixture / split).glob("*.idx")]
     readers = [IndexedReader(prefix) for prefix in prefixes]
     return sorted(reader[i].tobytes() for reader in readers for i in range(len(reader)))
+
+
+def test_canaries_are_measured_and_leave_no_trace(finished_run: FinishedRun) -> None:
+    """What the search planted to measure itself is no document, and stands in nothing that the run wrote."""
+    found = require_step(finished_run.folder, "deduplicate").result
+    assert found["canaries"] and found["canary_precision"] == 1.0
+    documents = set(read(open_dataset(finished_run.folder.documents), ["doc_id"])["doc_id"].to_pylist())
+    named = 0
+    for file in finished_run.folder.duplicates.rglob("*.parquet"):
+        table = pq.read_table(file)
+        assert not [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+        for column in set(table.column_names) & {"doc_id", "representative", "a_doc_id", "b_doc_id"}:
+            named += len(table)
+            assert set(table[column].to_pylist()) <= documents
+    assert named > 100

@@ -107,6 +107,10 @@ def test_each_failing_rule_is_recorded_and_the_first_decides(make_run: MakeRun, 
         "decided": {"elsewhere": 1, "poor": 1, "short": 3, "unclear": 1},
         "failed": {"elsewhere": 1, "poor": 2, "short": 4, "unclear": 1},
         "missing": {"unclear": 1, "short": 1, "poor": 1},
+        "sources": {
+            "wiki": {"kept": 1, "decided": {}},
+            "web": {"kept": 2, "decided": {"elsewhere": 1, "poor": 1, "short": 3, "unclear": 1}},
+        },
     }
 
 
