@@ -1,7 +1,8 @@
 """Decisions on disk: the ledger of one policy, `verdicts/` and `reasons/`, a part each for every catalogue part.
 
 A policy writes into a folder named by its identity, so a changed one stands beside the old. The manifests are written
-only when documents in = kept + dropped, and `check_keepers` shows that each duplicate names a document that was kept.
+only when documents in = kept + dropped. That each duplicate names a document that was kept is checked part by part, by
+whoever knows the duplicates (`pipelines/duplicates.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import pyarrow as pa
 from mixtures.binding import BoundPolicy
 from mixtures.judge import REASONS, VERDICTS, Decisions
 from mixtures.policy import Policy
-from mixtures.sql import open_engine
 from storage.errors import DatasetError
 from storage.identity import content_hash, fingerprint
-from storage.manifests import Manifest, open_dataset, write_manifest
+from storage.manifests import Manifest, write_manifest
 from storage.parts import Part, commit_table
 
 VERSION = 2
@@ -114,39 +114,9 @@ def _add_sources(verdicts: Sequence[Part]) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_keepers(folder: Path) -> None:
-    """Raises DatasetError when a document was dropped for one that was not kept itself. Reads the ids of all parts."""
-    kept = _read_all(folder / "verdicts", ["doc_id", "verdict"], VERDICTS)
-    named = _read_all(folder / "reasons", ["doc_id", "evidence", "decided"], REASONS)
-    with open_engine(_verdicts=kept, _reasons=named) as engine:
-        wrong = engine.query(
-            """
-            WITH named AS (
-                SELECT doc_id, unhex(regexp_extract(evidence, '^kept=([0-9a-f]{32})', 1)) AS keeper
-                FROM _reasons WHERE decided AND evidence LIKE 'kept=%'
-            )
-            SELECT hex(named.doc_id) AS dropped FROM named
-            ANTI JOIN (SELECT doc_id FROM _verdicts WHERE verdict = 'kept') AS kept ON named.keeper = kept.doc_id
-            ORDER BY 1
-            """
-        )
-    if wrong.num_rows:
-        raise DatasetError(
-            f"{wrong.num_rows} documents were dropped as duplicates of documents that were not kept",
-            at=f"{folder}: {wrong['dropped'][0].as_py().lower()}",
-            hint="find the duplicates anew among the documents that this policy's other rules pass",
-        )
-
-
 def _content(table: pa.Table) -> bytes:
     """A hash of the rows: which duplicates were found elsewhere is in no other identity."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
     return content_hash(sink.getvalue().to_pybytes())
-
-
-def _read_all(folder: Path, columns: list[str], schema: pa.Schema) -> pa.Table:
-    dataset = open_dataset(folder)
-    empty = schema.empty_table().select(columns)
-    return pa.concat_tables([empty, *(dataset.read(part, columns) for part in dataset.parts)])

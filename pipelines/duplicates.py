@@ -1,67 +1,151 @@
 """What a policy makes of the duplicates that a run has found: which documents compete, and who of them stays.
 
-The search is not redone for a policy. Its order can ask for pairs of a crowd that the search never compared; whoever
-can verify them passes `verify`, and without it such documents are kept and the pairs counted.
+Documents are settled range by range: all that a document is tied to, directly or through others, is settled with it, so
+ranks need no order beyond a range and no task holds more than its own. The search is not redone for a policy. Its order
+can ask for pairs of a crowd that the search never compared; whoever can verify them does and settles that range again,
+else such documents are kept and the pairs counted.
 
 Invariant: clusters hold all that was found to resemble, also where the policy lets duplicates stay, because a held-out
-set takes whole clusters.
+set takes whole clusters; and whoever is dropped names a document that is kept (`confirm_keepers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.binding import BoundPolicy
-from mixtures.judge import CLUSTERS, DUPLICATES
-from pipelines.dedup.candidates import CANDIDATES
-from pipelines.dedup.keepers import SETTLE_ROUNDS, STANDINGS, choose_keepers, list_missing_pairs
+from mixtures.judge import CLUSTERS, DUPLICATES, judge_rules
+from mixtures.ranking import candidate_keys, rank_candidates
+from pipelines.dedup.columns import numbers, whole
+from pipelines.dedup.keepers import choose_keepers, list_missing_pairs
+from pipelines.dedup.range_files import read_range
+from pipelines.dedup.shuffle import RANGE, parts_of, with_ranges
 from pipelines.dedup.verify import merge_pairs
 from pipelines.run_folder import RunFolder
+from storage.errors import DatasetError
 from storage.manifests import open_dataset
+from storage.parts import Part
+from storage.schema import IDENTIFIER
+
+SETTLED = pa.schema(
+    [
+        RANGE,
+        pa.field("doc_id", IDENTIFIER, nullable=False),
+        pa.field("duplicate_of", IDENTIFIER),
+        pa.field("similarity", pa.float64()),
+        pa.field("kind", pa.string()),
+        pa.field("cluster_id", IDENTIFIER, nullable=False),
+        pa.field("cluster_size", pa.int32(), nullable=False),
+        pa.field("is_keeper", pa.bool_(), nullable=False),
+    ]
+)
+"""KEEPERS on their way to their documents. `range`: the documents part; `is_keeper`: another one is dropped for it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keepers:
-    """DUPLICATES to drop, CLUSTERS, and how many pairs were wanted but not compared."""
+@dataclass(frozen=True)
+class Found:
+    """PAIRS, COPIES and CROWD_MEMBERS of one settle range."""
 
-    duplicates: pa.Table
-    clusters: pa.Table
-    num_uncompared: int
+    pairs: pa.Table
+    copies: pa.Table
+    crowds: pa.Table
+
+    def with_pairs(self, more: pa.Table) -> Found:
+        return Found(merge_pairs([self.pairs, more]), self.copies, self.crowds)
 
 
-def choose_by_policy(
-    folder: RunFolder,
-    policy: BoundPolicy,
-    ranked: pa.Table,
-    *,
-    num_groups: int,
-    verify: Callable[[pa.Table], pa.Table] | None = None,
-) -> Keepers:
-    """Who stays by the policy's order: `ranked` has doc_id, rank and `passed`; `verify` turns CANDIDATES into PAIRS."""
-    columns = [ranked["doc_id"], ranked["rank"], ranked["passed"]]
-    standings = pa.table(columns, names=STANDINGS.names).cast(STANDINGS)
-    pairs, copies = _found(folder, policy)
+def count_settle_ranges(folder: RunFolder) -> int:
+    return len(open_dataset(folder.duplicates / "pairs").parts)
+
+
+def read_found(folder: RunFolder, number: int) -> Found:
+    """What the search published for one settle range."""
+    datasets = [open_dataset(folder.duplicates / kind) for kind in ("pairs", "copies", "crowds")]
+    return Found(*(dataset.read(dataset.parts[number]) for dataset in datasets))
+
+
+def find_members(folder: RunFolder, catalogue: Part) -> Part:
+    """The part of `members` for one catalogue part. Raises DatasetError where the search knew other documents."""
+    members = open_dataset(folder.duplicates / "members")
+    found = next((part for part in members.parts if part.of == catalogue.of), None)
+    if found is None:
+        raise DatasetError(
+            "duplicates were searched among other documents than these",
+            at=str(members.folder),
+            hint="run the step `deduplicate` again",
+        )
+    return found
+
+
+def read_members(folder: RunFolder, part: Part) -> pa.Table:
+    """MEMBERS of one documents part, without `range`."""
+    return open_dataset(folder.duplicates / "members").read(part)
+
+
+def rank_members(table: pa.Table, policy: BoundPolicy, members: pa.Table) -> pa.Table:
+    """What the policy ranks one catalogue part's members by, on its way to the ranges that settle them.
+
+    `range` (where it is settled), `place`, `doc_id`, `passed`, and a column a key, by range.
+    """
+    keys = candidate_keys(table, policy, judge_rules(table, policy), ranking_of(policy), members["doc_id"])
+    rows = pc.index_in(whole(keys["doc_id"]), value_set=whole(members["doc_id"]))
+    ranked = keys.add_column(0, "place", whole(members["place"]).take(rows))
+    return with_ranges(ranked, numbers(whole(members["settle"]).take(rows), np.uint32))
+
+
+def settle_range(
+    policy: BoundPolicy, ranked_files: Sequence[Path], number: int, found: Found, asked: pa.Table, num_groups: int
+) -> tuple[pa.Table, pa.Table]:
+    """(SETTLED, the CANDIDATES that the policy's order still needs) of one range; `asked`: those of earlier rounds."""
+    keys = read_range(ranked_files, number)
+    ranked = rank_candidates(keys.drop_columns(["range", "place"]), policy, ranking_of(policy))
+    columns = {"rank": ranked["rank"], "eligible": ranked["passed"]}
+    more = {name: ranked[name] for name in ranked.column_names if name not in ("doc_id", "rank", "passed")}
+    standings = pa.table({"doc_id": ranked["doc_id"], **columns, **more})
     kinds = _kinds(policy)
-    crowds = _read(folder.duplicates / "crowds")
-    asked = missing = CANDIDATES.empty_table()
-    keepers = choose_keepers(standings, pairs, copies, kinds=list(kinds))
-    for _ in range(SETTLE_ROUNDS if kinds.get("near") else 0):
-        missing = list_missing_pairs(standings, keepers, copies, crowds, asked, num_groups)
-        if not len(missing) or verify is None:
-            break
-        asked = pa.concat_tables([asked, missing])
-        pairs = _similar_enough(merge_pairs([pairs, verify(missing)]), policy)
-        keepers = choose_keepers(standings, pairs, copies, kinds=list(kinds))
-    return Keepers(
-        duplicates=_dropped(keepers),
-        clusters=keepers.select(["doc_id", "cluster_id", "cluster_size"]).cast(CLUSTERS),
-        num_uncompared=0 if verify else len(missing),
-    )
+    pairs = _similar_enough(found.pairs, policy)
+    keepers = choose_keepers(standings, pairs, found.copies, kinds=list(kinds))
+    missing = asked.slice(0, 0)
+    if kinds.get("near"):
+        missing = list_missing_pairs(standings, keepers, found.copies, found.crowds, asked, num_groups)
+    return _to_parts(keepers, keys), missing
+
+
+def _to_parts(keepers: pa.Table, keys: pa.Table) -> pa.Table:
+    """SETTLED from KEEPERS and the places of the same documents."""
+    where = pc.index_in(whole(keepers["doc_id"]), value_set=whole(keys["doc_id"]))
+    places = numbers(whole(keys["place"]).take(where), np.int64)
+    is_keeper = pc.is_in(keepers["doc_id"], value_set=pc.unique(whole(keepers["duplicate_of"])).drop_null())
+    settled = keepers.append_column("is_keeper", is_keeper)
+    return with_ranges(settled, parts_of(places).astype(np.uint32)).cast(SETTLED)
+
+
+def duplicates_of(settled: pa.Table) -> dict[str, pa.Table]:
+    """DUPLICATES and CLUSTERS of the documents in SETTLED, as `judge_duplicates` takes them."""
+    dropped = settled.filter(settled["duplicate_of"].is_valid())
+    return {
+        "duplicates": dropped.select(DUPLICATES.names).cast(DUPLICATES),
+        "clusters": settled.select(CLUSTERS.names).cast(CLUSTERS),
+    }
+
+
+def confirm_keepers(verdicts: pa.Table, settled: pa.Table) -> None:
+    """Raises DatasetError when a document of this part, for which others were dropped, was not kept itself."""
+    kept = verdicts.filter(pc.equal(verdicts["verdict"], "kept"))["doc_id"]
+    keepers = settled.filter(settled["is_keeper"])["doc_id"]
+    wrong = keepers.filter(pc.invert(pc.is_in(keepers, value_set=whole(kept))))
+    if len(wrong):
+        raise DatasetError(
+            f"documents were dropped as duplicates of {len(wrong)} that were not kept",
+            at=wrong[0].as_py().hex(),
+            hint="find the duplicates anew among the documents that this policy's other rules pass",
+        )
 
 
 def ranking_of(policy: BoundPolicy) -> str:
@@ -69,35 +153,11 @@ def ranking_of(policy: BoundPolicy) -> str:
     return next((kind for kind in ("near", "exact", "semantic", "url") if kind in policy.ranks), "exact")
 
 
-def members(folder: RunFolder, policy: BoundPolicy) -> pa.Array:
-    """doc_ids of the documents that resemble another, at least as closely as the policy says."""
-    pairs, copies = _found(folder, policy)
-    columns = [pairs["a_doc_id"], pairs["b_doc_id"], copies["doc_id"], copies["representative"]]
-    return pc.unique(
-        pa.concat_arrays([chunk for column in columns for chunk in column.chunks] or [pa.array([], columns[0].type)])
-    )
-
-
-def _dropped(keepers: pa.Table) -> pa.Table:
-    """DUPLICATES: those with another document to stay for them."""
-    dropped = keepers.filter(keepers["duplicate_of"].is_valid())
-    return dropped.select(DUPLICATES.names).cast(DUPLICATES)
-
-
 def _kinds(policy: BoundPolicy) -> dict[str, float | None]:
     return {kind: similarity for kind, _, _, similarity in policy.duplicates}
 
 
-def _found(folder: RunFolder, policy: BoundPolicy) -> tuple[pa.Table, pa.Table]:
-    """(PAIRS at the policy's similarity, or all where it names none, and COPIES)."""
-    return _similar_enough(_read(folder.duplicates / "pairs"), policy), _read(folder.duplicates / "copies")
-
-
 def _similar_enough(pairs: pa.Table, policy: BoundPolicy) -> pa.Table:
+    """PAIRS at the policy's similarity, or all where it names none."""
     least = _kinds(policy).get("near")
     return pairs if least is None else pairs.filter(pc.greater_equal(pairs["similarity"], least))
-
-
-def _read(folder: Path) -> pa.Table:
-    dataset = open_dataset(folder)
-    return pa.concat_tables([dataset.read(part) for part in dataset.parts])

@@ -14,9 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from mixtures.binding import BoundPolicy, bind_policy
 from mixtures.corpus import Corpus, open_corpus
 from mixtures.decisions import commit_decisions, publish_decisions
@@ -25,9 +22,19 @@ from mixtures.fitting import fit_policy
 from mixtures.hosts import open_catalogue
 from mixtures.judge import judge_duplicates, judge_rules
 from mixtures.policy import Policy, load_policy
-from mixtures.ranking import candidate_keys, rank_candidates
 from mixtures.recipe import Recipe, load_recipe, policy_folder
-from pipelines.duplicates import Keepers, choose_by_policy, members, ranking_of
+from pipelines.dedup.candidates import CANDIDATES
+from pipelines.dedup.range_files import RangeFiles, read_range
+from pipelines.duplicates import (
+    SETTLED,
+    count_settle_ranges,
+    duplicates_of,
+    find_members,
+    rank_members,
+    read_found,
+    read_members,
+    settle_range,
+)
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, require_step
 from pipelines.steps import plan_vocabulary, policy_of
@@ -114,34 +121,33 @@ def _judge(folder: RunFolder, policy: Policy, target: Path) -> tuple[int, tuple[
     catalogue = open_catalogue(folder.catalogue)
     fitted = fit_policy(policy, catalogue, folder.percentiles, keep=False)
     bound = bind_policy(policy, catalogue.schema(catalogue.parts[0]), fitted)
-    keepers = _choose(folder, catalogue, bound)
+    settled, uncompared = _settle(folder, catalogue, bound, target / "settled")
     parts = []
     for part in catalogue.parts:
         table = catalogue.read(part)
-        decided = judge_duplicates(table, bound, judge_rules(table, bound), **_of_part(keepers, table["doc_id"]))
+        here = read_range(settled, find_members(folder, part).facts["number"], SETTLED)
+        decided = judge_duplicates(table, bound, judge_rules(table, bound), **duplicates_of(here))
         parts.append(commit_decisions(target, part, bound, decided))
     verdicts, _ = publish_decisions(target, policy, parts)
-    return int(verdicts.facts["kept"]), tuple(_unsettled(folder, bound, keepers))
+    return int(verdicts.facts["kept"]), tuple(_unsettled(folder, bound, uncompared))
 
 
-def _choose(folder: RunFolder, catalogue: Dataset, bound: BoundPolicy) -> Keepers:
-    candidates, ranking = members(folder, bound), ranking_of(bound)
-    tables = (catalogue.read(part) for part in catalogue.parts)
-    keys = pa.concat_tables(
-        [candidate_keys(table, bound, judge_rules(table, bound), ranking, candidates) for table in tables]
-    )
-    sizes = require_step(folder, "deduplicate").result["sizes"]
-    return choose_by_policy(folder, bound, rank_candidates(keys, bound, ranking), num_groups=sizes["groups"])
+def _settle(folder: RunFolder, catalogue: Dataset, bound: BoundPolicy, target: Path) -> tuple[list[Path], int]:
+    """The SETTLED files of all ranges, one in memory at a time, and how many pairs were wanted but not compared."""
+    files, numbers = RangeFiles(target, "plan"), range(count_settle_ranges(folder))
+    for i, part in enumerate(catalogue.parts):
+        members = read_members(folder, find_members(folder, part))
+        files.commit("ranks", i, rank_members(catalogue.read(part), bound, members))
+    ranked, uncompared = files.paths("ranks", range(len(catalogue.parts))), 0
+    for number in numbers:
+        found = read_found(folder, number)
+        settled, missing = settle_range(bound, ranked, number, found, CANDIDATES.empty_table(), 1)
+        uncompared += len(missing)
+        files.commit("settled", number, settled)
+    return files.paths("settled", numbers), uncompared
 
 
-def _of_part(keepers: Keepers, here: pa.ChunkedArray) -> dict[str, pa.Table]:
-    tables = {"duplicates": keepers.duplicates, "clusters": keepers.clusters}
-    return {
-        name: table.filter(pc.is_in(table["doc_id"], value_set=here.combine_chunks())) for name, table in tables.items()
-    }
-
-
-def _unsettled(folder: RunFolder, bound: BoundPolicy, keepers: Keepers) -> Iterator[str]:
+def _unsettled(folder: RunFolder, bound: BoundPolicy, uncompared: int) -> Iterator[str]:
     searched = open_dataset(folder.duplicates / "pairs").manifest.stage["config"]["threshold"]
     wanted = {kind: similarity for kind, _, _, similarity in bound.duplicates}.get("near")
     if wanted is not None and wanted < searched:
@@ -149,10 +155,8 @@ def _unsettled(folder: RunFolder, bound: BoundPolicy, keepers: Keepers) -> Itera
             f"the policy drops near-duplicates from a similarity of {wanted:g}, this run searched from {searched:g}: "
             "those below are kept here"
         )
-    if keepers.num_uncompared:
-        yield (
-            f"{keepers.num_uncompared:,} pairs of documents that the policy's order would compare are not compared here"
-        )
+    if uncompared:
+        yield (f"{uncompared:,} pairs of documents that the policy's order would compare are not compared here")
 
 
 def _find_tokens(folder: RunFolder, recipe: Recipe, *, same_documents: bool) -> _Found:

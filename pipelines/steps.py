@@ -41,8 +41,8 @@ from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
 
 CODE_VERSIONS = {
-    "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 1, "embed": 1, "score": 2,
-    "fluency": 1, "judge": 3, "vocabulary": 1,
+    "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 2, "embed": 1, "score": 2,
+    "fluency": 1, "judge": 4, "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
 DEFAULT_PART_MEGABYTES = 256.0
@@ -298,7 +298,6 @@ def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
         basis["fluency"] = require_step(folder, "fluency").result["identity"]
     spec = {
         "policy": policy.file,
-        "sizes": require_step(folder, "deduplicate").result["sizes"],
         "fluency": request.fluency_model is not None,
         "refit": request.refit,
     }
@@ -420,9 +419,10 @@ STEPS: dict[str, Step] = {
     "measure": Step(plan=plan_measure, outputs=_dataset("attributes/measure"), summarise=_documents),
     "deduplicate": Step(
         plan=plan_deduplicate,
-        outputs=_dataset("duplicates/pairs", "duplicates/copies", "duplicates/crowds"),
+        outputs=_dataset(*(f"duplicates/{kind}" for kind in ("pairs", "copies", "crowds", "members"))),
         summarise=lambda r: (
-            f"{r['pairs']:,} near-duplicate pairs verified of {r['candidates']:,}, {r['copies']:,} copies"
+            f"{r['pairs']:,} near-duplicate pairs, {r['copies']:,} copies; {r['added']:,} documents compared"
+            + (f", all of them because {r['anew']}" if r["anew"] else "")
         ),
     ),
     "embed": Step(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.dedup.search.generations import read_record
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, find_step
 from pipelines.steps import is_asked
@@ -54,9 +55,7 @@ def find_garbage(folder: RunFolder) -> Iterator[Path]:
             yield from _unnamed(dataset)
     if (folder.repeated / MANIFEST).exists() and folder.spans.is_dir():
         yield folder.spans
-    if (folder.duplicates / "pairs" / MANIFEST).exists():
-        published = {"signatures", "pairs", "copies", "crowds"}
-        yield from (path for path in folder.duplicates.iterdir() if path.is_dir() and path.name not in published)
+    yield from _searched(folder.duplicates)
 
 
 def _current_folders(folder: RunFolder) -> Iterator[Path]:
@@ -101,6 +100,17 @@ def _unnamed(dataset: Path) -> Iterator[Path]:
         named = path.name in owned or path.name.split(".")[0] in stems or path.name.startswith(TEMPORARY_PREFIX)
         if path.is_file() and not named and path.suffix in (".parquet", ".json", ".bin", ".idx"):
             yield path
+
+
+def _searched(duplicates: Path) -> Iterator[Path]:
+    """What a finished search leaves behind: its work files, and what searches before it kept that it did not add to."""
+    record = read_record(duplicates)
+    if not record:
+        return
+    bases = {generation["base"] for generation in record["generations"]}
+    yield from (path for path in [duplicates / "work"] if path.is_dir())
+    kept = duplicates / "kept"
+    yield from (path for path in kept.rglob("*.arrow") if path.name.split("-")[0] not in bases)
 
 
 def _size(path: Path) -> int:

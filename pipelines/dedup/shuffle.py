@@ -1,7 +1,7 @@
 """How rows travel between tasks: tables sorted by their first column, `range`, the number of the task to read them.
 
-Each task writes one file and reads its own range of all files; row groups outside the range are skipped by their
-statistics. So a shuffle is (files) + (files x ranges) small reads, without a server and without a file per range.
+Each task writes one file and reads its own range of all files (`range_files.py`). So a shuffle is (files) + (files x
+ranges) small reads, without a server and without a file per range.
 
 A document is named in a shuffle by its `place`, int64: its part's number in the manifest << 32 | its row.
 """
@@ -67,6 +67,13 @@ def choose_num_ranges(num_rows: int, rows_per_range: int = 4_000_000) -> int:
     return max(1, -(-num_rows // rows_per_range))
 
 
+def with_ranges(table: pa.Table, ranges: npt.NDArray[np.uint32]) -> pa.Table:
+    """The table sorted by these ranges, which stand in its first column; rows of one range keep their order."""
+    content = table.drop_columns(["range"]) if "range" in table.column_names else table
+    order = np.argsort(ranges, kind="stable")
+    return content.take(pa.array(order)).add_column(0, RANGE, pa.array(ranges[order]))
+
+
 def select_range(table: pa.Table, number: int) -> pa.Table:
     """The rows of one range of a table that is sorted by `range`."""
     ranges = numbers(table.column("range"), np.uint32)
@@ -80,7 +87,7 @@ def gather_range(tables: Iterable[pa.Table], number: int, schema: pa.Schema) -> 
 
 
 def read_range(files: Sequence[str | Path], number: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one range of Parquet files, in the files' order. Raises DatasetError where one is missing."""
+    """The rows of one range of Parquet files (spans are still in those), in the files' order. Raises DatasetError where one is missing."""
     return pa.concat_tables([schema.empty_table(), *(_read_file_range(Path(file), number, schema) for file in files)])
 
 

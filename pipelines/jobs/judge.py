@@ -1,35 +1,51 @@
 """The judging job: catalogue, verdicts and reasons for every part, with one keeper for each group of duplicates.
 
-Rules are judged part by part; which of several duplicates stays is settled once over the documents that resemble
-another, and then each part is judged with it. Nothing is measured here: moving a threshold re-runs this job alone.
+Rules are judged part by part; which of several duplicates stays is settled by range, over what is tied together there,
+and then each part is judged with it. Nothing is measured here: moving a threshold re-runs this job alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mixtures.binding import BoundPolicy, bind_policy
 from mixtures.catalogue import publish_catalogue, write_catalogue_part
-from mixtures.decisions import DecisionParts, check_keepers, commit_decisions, publish_decisions
+from mixtures.decisions import DecisionParts, commit_decisions, publish_decisions
 from mixtures.fitting import fit_policy, limits_from_json, limits_to_json
 from mixtures.hosts import count_hosts, open_catalogue
-from mixtures.judge import CLUSTERS, DUPLICATES, judge_duplicates, judge_rules
+from mixtures.judge import judge_duplicates, judge_rules
 from mixtures.policy import load_policy
-from mixtures.ranking import candidate_keys, rank_candidates
-from pipelines.duplicates import Keepers, choose_by_policy, members, ranking_of
-from pipelines.jobs.deduplicate import verify_more
+from pipelines.dedup.candidates import CANDIDATES
+from pipelines.dedup.components import TRAVELLING
+from pipelines.dedup.keepers import SETTLE_ROUNDS
+from pipelines.dedup.range_files import RangeFiles, read_range
+from pipelines.dedup.search.generations import Search
+from pipelines.dedup.search.run import Run, verify_groups
+from pipelines.dedup.search.verification import Group
+from pipelines.duplicates import (
+    SETTLED,
+    confirm_keepers,
+    count_settle_ranges,
+    duplicates_of,
+    find_members,
+    rank_members,
+    read_found,
+    read_members,
+    settle_range,
+)
+from pipelines.jobs.deduplicate import finished_search, run_on_cluster
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
 from storage.manifests import Dataset, open_dataset
-from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json
+from storage.parts import Part, part_from_json, part_to_json
 
-VERSION = 2
+VERSION = 3
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -40,12 +56,11 @@ def run(job: Job) -> dict[str, Any]:
     decisions = folder.decisions(policy.identity())
     fitted = _fit(job)
     settled = _settle(job, folder, catalogue, decisions, fitted)
-    tasks = [_task(job, "verdicts", part, duplicates=settled, fitted=fitted) for part in catalogue.parts]
+    tasks = [_task(job, "verdicts", part, settled=settled, fitted=fitted) for part in catalogue.parts]
     report = run_parts(job, tasks, judge_part, total=len(tasks), stage="judge")
     report.require_all()
     parts = [DecisionParts(*(part_from_json(p) for p in result["parts"])) for result in report.results if result]
     verdicts, _ = publish_decisions(decisions, policy, parts)
-    check_keepers(decisions)
     return {
         "policy": policy.identity(),
         "identity": verdicts.identity,
@@ -115,90 +130,145 @@ def fit_limits(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bound(catalogue: Dataset, part: Part, arguments: dict[str, Any]) -> tuple[pa.Table, BoundPolicy]:
-    fitted = limits_from_json(arguments["fitted"])
-    policy = bind_policy(load_policy(arguments["policy"]), catalogue.schema(part), fitted)
+    policy = _bind(catalogue, part, arguments["policy"], arguments["fitted"])
     return catalogue.read(part, list(dict.fromkeys(["doc_id", "source", *policy.columns]))), policy
+
+
+def _bind(catalogue: Dataset, part: Part, policy: str, fitted: dict[str, Any]) -> BoundPolicy:
+    return bind_policy(load_policy(policy), catalogue.schema(part), limits_from_json(fitted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settling:
+    """What the tasks of one policy's settling share. `ranked`: files of the members' ranks; `groups`: how many groups
+    verify what one range asks for."""
+
+    root: Path
+    policy: str
+    fitted: dict[str, Any]
+    files: RangeFiles
+    ranked: tuple[Path, ...]
+    groups: int
+    search: Search
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.root)
+
+    def asked(self, turn: int) -> RangeFiles:
+        """The files of the pairs that a round asked for."""
+        return RangeFiles(self.files.folder / "asked", fingerprint([self.search.now.base, self.files.base, turn]))
+
+    def asked_groups(self, number: int) -> range:
+        return range(number * self.groups, (number + 1) * self.groups)
 
 
 def rank_part(arguments: dict[str, Any]) -> dict[str, Any]:
     """What the policy ranks duplicates by, for one part's documents that resemble another."""
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["part"])
-    target = Path(arguments["target"])
-    done = find_part(target, arguments["identity"])
-    if done is None:
+    files = arguments["files"]
+    if files.facts("ranks", 0) is None:
         table, policy = _bound(open_catalogue(folder.catalogue), part, arguments)
-        keys = candidate_keys(table, policy, judge_rules(table, policy), ranking_of(policy), members(folder, policy))
-        done = commit_table(target, arguments["identity"], keys, schema=keys.schema)
-    return {"documents": 0, "part": part_to_json(done)}
+        members = read_members(folder, part_from_json(arguments["members"]))
+        files.commit("ranks", 0, rank_members(table, policy, members))
+    return {"documents": 0, "ranked": str(files.path("ranks", 0))}
 
 
-def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fitted: dict[str, Any]) -> str:
-    """Choose keepers; returns the identity under which DUPLICATES and CLUSTERS lie in `decisions/settled`."""
-    policy = bind_policy(load_policy(job.spec["policy"]), catalogue.schema(catalogue.parts[0]))
-    target = decisions / "settled"
-    base = {
-        "version": VERSION,
-        "policy": policy.identity,
-        "catalogue": catalogue.manifest.identity,
-        "pairs": open_dataset(folder.duplicates / "pairs").manifest.identity,
-        "fitted": fitted,
-    }
-    identity = fingerprint(base)
-    if find_part(target, f"{identity}-duplicates"):
-        return identity
-    tasks = [
-        _task(
-            job,
-            "ranks",
-            part,
-            target=str(target),
-            identity=fingerprint({**base, "ranks": part.sha256}),
-            fitted=fitted,
-        )
-        for part in catalogue.parts
-    ]
+def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fitted: dict[str, Any]) -> list[str]:
+    """Choose keepers; returns the SETTLED file of each range."""
+    members = {part.identity: find_members(folder, part) for part in catalogue.parts}
+    policy = load_policy(job.spec["policy"]).identity()
+    basis = {"version": VERSION, "policy": policy, "fitted": fitted}
+    target, tasks = decisions / "settled", []
+    for part in catalogue.parts:
+        here = members[part.identity]
+        files = RangeFiles(target, fingerprint({**basis, "catalogue": part.sha256, "members": here.sha256}))
+        tasks.append(_task(job, "ranks", part, files=files, members=part_to_json(here), fitted=fitted))
     report = run_parts(job, tasks, rank_part, total=len(tasks), stage="judge")
     report.require_all()
-    ranked = Dataset(target, catalogue.manifest)
-    keys = pa.concat_tables([ranked.read(part_from_json(result["part"])) for result in report.results if result])
-    keepers = _keepers(job, folder, policy, rank_candidates(keys, policy, ranking_of(policy)))
-    commit_table(target, f"{identity}-clusters", keepers.clusters, schema=CLUSTERS)
-    commit_table(target, f"{identity}-duplicates", keepers.duplicates, schema=DUPLICATES)
-    return identity
-
-
-def _keepers(job: Job, folder: RunFolder, policy: BoundPolicy, ranked: pa.Table) -> Keepers:
-    """Who stays by the policy's order, after verifying the pairs that the order turned out to need."""
-    facts = open_dataset(folder.duplicates / "pairs").manifest
-    sizes = job.spec["sizes"]
-    return choose_by_policy(
-        folder,
-        policy,
-        ranked,
-        num_groups=sizes["groups"],
-        verify=lambda missing: verify_more(job, facts.stage["config"], facts.facts["base"], missing, sizes),
+    ranked = tuple(Path(result["ranked"]) for result in report.results if result)
+    search, found = finished_search(folder), [open_dataset(folder.duplicates / kind) for kind in ("pairs", "crowds")]
+    base = fingerprint(
+        {**basis, "ranks": [file.name for file in ranked], "found": [d.manifest.identity for d in found]}
     )
+    settling = _Settling(
+        root=job.run_folder,
+        policy=job.spec["policy"],
+        fitted=fitted,
+        files=RangeFiles(target, base),
+        ranked=ranked,
+        groups=-(-search.now.groups // search.now.nodes),
+        search=search,
+    )
+    return _settle_ranges(settling, run_on_cluster(job, "judge"), count_settle_ranges(folder))
+
+
+def _settle_ranges(settling: _Settling, run_tasks: Run, num_ranges: int) -> list[str]:
+    """Settle every range, verify the pairs that some ask for, and settle those again until they ask for none."""
+    last, open_ranges = [0] * num_ranges, list(range(num_ranges))
+    for turn in range(SETTLE_ROUNDS + 1):
+        tasks = [{"settling": settling, "number": number, "round": turn} for number in open_ranges]
+        missing = [result["missing"] for result in run_tasks(settle_one_range, tasks)]
+        for number in open_ranges:
+            last[number] = turn
+        open_ranges = [number for number, count in zip(open_ranges, missing, strict=True) if count]
+        if not open_ranges or turn == SETTLE_ROUNDS:
+            break
+        verify_groups(settling.search, settling.asked(turn), _asked_groups(settling, open_ranges, turn), run_tasks)
+    return [str(settling.files.path(f"settled-{turn}", number)) for number, turn in enumerate(last)]
+
+
+def _asked_groups(settling: _Settling, numbers: list[int], turn: int) -> list[Group]:
+    return [
+        Group(number=group, range=i, candidates=(settling.files.path(f"missing-{turn}", number),))
+        for number in numbers
+        for i, group in enumerate(settling.asked_groups(number))
+    ]
+
+
+def settle_one_range(arguments: dict[str, Any]) -> dict[str, Any]:
+    """SETTLED of one range after the pairs of earlier rounds, and the CANDIDATES that it still asks for."""
+    settling, number, turn = arguments["settling"], arguments["number"], arguments["round"]
+    files = settling.files
+    done = files.facts(f"settled-{turn}", number)
+    if done is None:
+        catalogue = open_catalogue(settling.folder.catalogue)
+        policy = _bind(catalogue, catalogue.parts[0], settling.policy, settling.fitted)
+        found = read_found(settling.folder, number)
+        asked = [CANDIDATES.empty_table()]
+        for earlier in range(turn):
+            found = found.with_pairs(_verified(settling, earlier, number))
+            asked += _asked(files, earlier, number, settling.groups)
+        settled, missing = settle_range(
+            policy, settling.ranked, number, found, pa.concat_tables(asked), settling.groups
+        )
+        files.commit(f"missing-{turn}", number, missing)
+        done = files.commit(f"settled-{turn}", number, settled, missing=len(missing))
+    return {"documents": 0, "missing": done["missing"]}
+
+
+def _asked(files: RangeFiles, turn: int, number: int, num_groups: int) -> list[pa.Table]:
+    return [read_range(files.paths(f"missing-{turn}", [number]), group, CANDIDATES) for group in range(num_groups)]
+
+
+def _verified(settling: _Settling, turn: int, number: int) -> pa.Table:
+    """PAIRS that a range asked for in a round."""
+    files = settling.asked(turn).paths("kept/pairs", settling.asked_groups(number))
+    tables = [read_range(files, node, TRAVELLING["pairs"]) for node in range(settling.search.now.nodes)]
+    return pa.concat_tables(tables).drop_columns(["range"])
 
 
 def judge_part(arguments: dict[str, Any]) -> dict[str, Any]:
     """Verdicts and reasons of one catalogue part."""
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["part"])
     table, policy = _bound(open_catalogue(folder.catalogue), part, arguments)
-    target = folder.decisions(policy.identity)
-    settled, here = arguments["duplicates"], table["doc_id"].combine_chunks()
-    duplicates = _settled(target / "settled", f"{settled}-duplicates", here)
-    clusters = _settled(target / "settled", f"{settled}-clusters", here)
-    decided = judge_duplicates(table, policy, judge_rules(table, policy), duplicates=duplicates, clusters=clusters)
-    written = commit_decisions(target, part, policy, decided)
+    number = find_members(folder, part).facts["number"]
+    settled = read_range([Path(file) for file in arguments["settled"]], number, SETTLED)
+    decided = judge_duplicates(table, policy, judge_rules(table, policy), **duplicates_of(settled))
+    confirm_keepers(decided.verdicts, settled)
+    written = commit_decisions(folder.decisions(policy.identity), part, policy, decided)
     return {
         "documents": written.verdicts.rows,
         "dropped": written.verdicts.facts["dropped"],
         "parts": [part_to_json(written.verdicts), part_to_json(written.reasons)],
     }
-
-
-def _settled(folder: Path, identity: str, here: pa.Array) -> pa.Table:
-    part = find_part(folder, identity)
-    assert part is not None, "written before the parts are judged"
-    table = Dataset(folder, None).read(part)  # type: ignore[arg-type]  # read by its marker: it is in no manifest
-    return table.filter(pc.is_in(table["doc_id"], value_set=here))

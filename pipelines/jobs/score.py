@@ -23,7 +23,6 @@ from classifiers.quality.head import FittedHead, HeadConfig, fit_head, head_iden
 from classifiers.quality.labels import label_sources, read_labels, sources_meaning
 from classifiers.quality.stage import QUALITY, score, vectors_of
 from classifiers.quality.training import LabelledRows
-from pipelines.dedup.keepers import STANDINGS, choose_keepers
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.embed import COLUMN, encoder_stage
 from pipelines.jobs.job import Job
@@ -85,8 +84,7 @@ def fit_scores(arguments: dict[str, Any]) -> dict[str, Any]:
     """The head and the thresholds for this run's embeddings; without enough labels, the reason why there are none."""
     folder = RunFolder(Path(arguments["root"]))
     home, encoder = folder.root / "artifacts" / HEADS, encoder_stage(arguments["encoder"]).identity()
-    groups = duplicate_groups(folder)
-    rows = _labelled_rows(folder, arguments, groups)
+    rows = _labelled_rows(folder, arguments)
     config = HeadConfig()
     if reason := refuse_rows(rows, config):
         return {"scorer": fingerprint({"none": reason}), "meaning": f"No document was scored: {reason}."}
@@ -96,19 +94,12 @@ def fit_scores(arguments: dict[str, Any]) -> dict[str, Any]:
     grouping = "texts" if arguments["labels"] else "clusters"
     card = head.card
     ranked, place = arguments["bucket_sources"], thresholds_file(arguments["bucket_sources"])
-    thresholds = find_thresholds(home / identity / place, lambda: ranked_scores(folder, head, groups, grouping, ranked))
+    thresholds = find_thresholds(home / identity / place, lambda: ranked_scores(folder, head, grouping, ranked))
     return {
         "grouping": grouping,
         "thresholds": place,
         "bucket_sources": ranked,
-        "scorer": fingerprint(
-            {
-                "head": identity,
-                "thresholds": thresholds.identity,
-                "groups": _digest(groups) if grouping == "clusters" else None,
-                "grouping": grouping,
-            }
-        ),
+        "scorer": fingerprint({"head": identity, "thresholds": thresholds.identity, "grouping": grouping}),
         "head": identity,
         "meaning": _meaning(card, ranked),
         "auc": card["out_of_fold"]["auc"],
@@ -126,51 +117,31 @@ def _meaning(card: Any, ranked: Sequence[str]) -> str:
     return said + figure + buckets + warnings
 
 
-def duplicate_groups(folder: RunFolder) -> pa.Table:
-    """doc_id → cluster_id of the documents that resemble another."""
-    pairs, copies = (_read_all(folder.duplicates / kind) for kind in ("pairs", "copies"))
-    columns = [pairs["a_doc_id"], pairs["b_doc_id"], copies["doc_id"], copies["representative"]]
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    members = pc.unique(pa.concat_arrays(chunks)) if chunks else pa.array([], IDENTIFIER)
-    ranks = pa.array(np.arange(len(members)))
-    standings = pa.table([members, ranks, pa.array(np.ones(len(members), np.bool_))], schema=STANDINGS)
-    keepers = choose_keepers(standings, pairs, copies)
-    return keepers.select(["doc_id", "cluster_id"]).sort_by("doc_id")
-
-
-def _digest(groups: pa.Table) -> str:
-    flat = [column.combine_chunks().to_pylist() for column in groups.columns]
-    return fingerprint(content_hash(b"".join(value for column in flat for value in column)))
-
-
-def _read_all(folder: Path) -> pa.Table:
-    dataset = open_dataset(folder)
-    return pa.concat_tables([dataset.read(part) for part in dataset.parts])
-
-
-def _group_of(doc_ids: pa.Array, groups: pa.Table) -> pa.Array:
-    """The cluster of each document, or the document itself."""
-    known = groups["doc_id"].combine_chunks()
-    where = pc.index_in(doc_ids, value_set=known)
-    return pc.coalesce(groups["cluster_id"].combine_chunks().take(where), doc_ids)
+def duplicate_groups(doc_ids: pa.Array, members: pa.Table) -> pa.Array:
+    """The cluster of each document of a part, from its MEMBERS; those that resemble no other are their own."""
+    where = pc.index_in(doc_ids, value_set=members["doc_id"].combine_chunks())
+    return pc.coalesce(members["cluster_id"].combine_chunks().take(where), doc_ids)
 
 
 def _embedded(folder: RunFolder) -> Iterator[tuple[pa.Table, pa.Array]]:
-    """Of each part the embedded rows: doc_id, content_hash, source, measured language and bytes; and their vectors."""
+    """Of each part the embedded rows: doc_id, content_hash, source, measured language and bytes, cluster;
+    and their vectors."""
     documents, measured = open_dataset(folder.documents), open_dataset(folder.measured)
-    embedded = open_dataset(folder.embeddings)
-    for (ours, theirs), (_, facts) in zip(align(documents, embedded), align(documents, measured), strict=True):
-        vectors = pc.struct_field(embedded.read(theirs, [COLUMN])[COLUMN].combine_chunks(), "vector")
+    sides = (measured, open_dataset(folder.duplicates / "members"), open_dataset(folder.embeddings))
+    aligned = zip(*([theirs for _, theirs in align(documents, side)] for side in sides), strict=True)
+    for ours, (facts, members, theirs) in zip(documents.parts, aligned, strict=True):
+        vectors = pc.struct_field(sides[2].read(theirs, [COLUMN])[COLUMN].combine_chunks(), "vector")
         rows = documents.read(ours, ["doc_id", "content_hash", "source"])
         attributes = measured.read(facts, ["language", "rules"])
         language = pc.struct_field(attributes["language"].combine_chunks(), "label")
         size = pc.struct_field(attributes["rules"].combine_chunks(), "num_bytes")
         known = vectors.is_valid()
-        rows = rows.append_column("language", language).append_column("bytes", size)
+        groups = duplicate_groups(rows["doc_id"].combine_chunks(), sides[1].read(members))
+        rows = rows.append_column("language", language).append_column("bytes", size).append_column("group", groups)
         yield rows.filter(known).combine_chunks(), vectors.filter(known)
 
 
-def _labelled_rows(folder: RunFolder, arguments: dict[str, Any], groups: pa.Table) -> LabelledRows:
+def _labelled_rows(folder: RunFolder, arguments: dict[str, Any]) -> LabelledRows:
     if arguments["labels"]:
         return _rows_of_file(Path(arguments["labels"]), arguments["encoder"])
     named = {"encyclopedia": arguments["encyclopedia"], "web": arguments["web"]}
@@ -180,10 +151,9 @@ def _labelled_rows(folder: RunFolder, arguments: dict[str, Any], groups: pa.Tabl
         chosen = np.flatnonzero(~np.isnan(labels))
         tables.append((rows.take(pa.array(chosen)), vectors.take(pa.array(chosen)), labels[chosen]))
         tables = _least_hashes(tables)
-    doc_ids = _flat([table["doc_id"] for table, _, _ in tables], IDENTIFIER)
     return LabelledRows(
-        doc_ids=doc_ids,
-        groups=_group_of(doc_ids, groups),
+        doc_ids=_flat([table["doc_id"] for table, _, _ in tables], IDENTIFIER),
+        groups=_flat([table["group"] for table, _, _ in tables], IDENTIFIER),
         vectors=np.concatenate([vectors_of(vectors) for _, vectors, _ in tables] or [np.empty((0, 1), np.float16)]),
         labels=np.concatenate([labels for _, _, labels in tables] or [np.empty(0)]),
         languages=[label for table, _, _ in tables for label in table["language"].to_pylist()],
@@ -241,9 +211,7 @@ def find_thresholds(path: Path, sample: Callable[[], tuple[Floats, Counts]]) -> 
     return read_thresholds(path)
 
 
-def ranked_scores(
-    folder: RunFolder, head: FittedHead, groups: pa.Table, grouping: str, ranked: Sequence[str]
-) -> tuple[Floats, Counts]:
+def ranked_scores(folder: RunFolder, head: FittedHead, grouping: str, ranked: Sequence[str]) -> tuple[Floats, Counts]:
     """Scores and bytes of at most THRESHOLD_ROWS documents of the sources, evenly from all parts, the least doc_ids."""
     share = max(1, THRESHOLD_ROWS // max(1, len(open_dataset(folder.embeddings).parts)))
     scores, sizes = [np.empty(0)], [np.empty(0, np.int64)]
@@ -251,33 +219,33 @@ def ranked_scores(
         mine = pc.indices_nonzero(pc.is_in(rows["source"], value_set=pa.array(sorted(ranked), pa.string())))
         taken = mine.take(pc.sort_indices(rows["doc_id"].take(mine))[:share])
         rows, vectors = rows.take(taken), vectors.take(taken)
-        scored = score(vectors, _groups(rows, groups, grouping), head)
+        scored = score(vectors, _groups(rows, grouping), head)
         scores.append(np.asarray(scored.column("score")))
         sizes.append(np.asarray(rows["bytes"]))
     return np.concatenate(scores), np.concatenate(sizes)
 
 
-def _groups(rows: pa.Table, groups: pa.Table, grouping: str) -> pa.Array:
+def _groups(rows: pa.Table, grouping: str) -> pa.Array:
     """What the head's folds went by: clusters, or the texts' hashes where a user labelled texts."""
-    if grouping == "texts":
-        return rows["content_hash"].combine_chunks()
-    return _group_of(rows["doc_id"].combine_chunks(), groups)
+    return rows["content_hash" if grouping == "texts" else "group"].combine_chunks()
 
 
 def score_part(arguments: dict[str, Any]) -> dict[str, Any]:
     """QUALITY rows of one part."""
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["documents"])
     fitted, embedded = arguments["fitted"], part_from_json(arguments["embedded"])
-    identity = fingerprint({"scores": fitted["scorer"], "part": embedded.sha256})
+    members = open_dataset(folder.duplicates / "members")
+    here = next(theirs for ours, theirs in align(open_dataset(folder.documents), members) if ours == part)
+    identity = fingerprint({"scores": fitted["scorer"], "part": embedded.sha256, "members": here.sha256})
     done = find_part(folder.quality, identity)
     if done is None:
-        table = _score(folder, fitted, part, embedded)
+        table = _score(folder, fitted, part, embedded, members.read(here))
         facts = {"scored": len(table) - pc.struct_field(table["quality"].combine_chunks(), "score").null_count}
         done = commit_table(folder.quality, identity, table, schema=SCHEMA, of=part.sha256, facts=facts)
     return {"documents": done.rows, "part": part_to_json(done)}
 
 
-def _score(folder: RunFolder, fitted: dict[str, Any], part: Part, embedded: Part) -> pa.Table:
+def _score(folder: RunFolder, fitted: dict[str, Any], part: Part, embedded: Part, members: pa.Table) -> pa.Table:
     dataset: Dataset = open_dataset(folder.embeddings)
     table = dataset.read(embedded)
     head = thresholds = None
@@ -288,7 +256,7 @@ def _score(folder: RunFolder, fitted: dict[str, Any], part: Part, embedded: Part
     doc_ids = table["doc_id"].combine_chunks()
     vectors = pc.struct_field(table[COLUMN].combine_chunks(), "vector")
     rows = open_dataset(folder.documents).read(part, ["doc_id", "content_hash"])
-    groups = _groups(rows, duplicate_groups(folder), fitted.get("grouping", "clusters"))
-    scored = score(vectors, groups, head, thresholds)
+    rows = rows.append_column("group", duplicate_groups(rows["doc_id"].combine_chunks(), members))
+    scored = score(vectors, _groups(rows, fitted.get("grouping", "clusters")), head, thresholds)
     quality = pa.StructArray.from_arrays(scored.columns, fields=list(QUALITY))
     return pa.table([doc_ids, quality], schema=SCHEMA)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixtures.binding import bind_gate, bind_policy
-from mixtures.decisions import check_keepers, commit_decisions, publish_decisions
+from mixtures.decisions import commit_decisions, publish_decisions
 from mixtures.judge import DUPLICATES, Decisions, admit, judge_duplicates, judge_rules
 from mixtures.policy import Policy
 from mixtures.ranking import candidate_keys, rank_candidates
@@ -172,14 +172,6 @@ def test_duplicates_that_contradict_the_policy_are_refused(
 ) -> None:
     with pytest.raises(DatasetError, match=words):
         judge(make_run([Doc("copy"), Doc("kept")]), policy_from(POLICY), duplicate_rows(*rows))
-
-
-def test_a_duplicate_of_a_dropped_document_is_found_out(make_run: MakeRun, policy_from: PolicyFrom) -> None:
-    run, policy = make_run([Doc("copy"), Doc("kept"), Doc("bad", words=1)], part_rows=1), policy_from(POLICY)
-    check_keepers(run.judge(policy, duplicate_rows(("copy", "kept", 1.0, "exact"))))
-    with pytest.raises(DatasetError, match="1 documents were dropped as duplicates") as caught:
-        check_keepers(run.judge(policy, duplicate_rows(("copy", "bad", 1.0, "exact"))))
-    assert doc_id("copy").hex() in str(caught.value)
 
 
 def test_candidates_are_ranked_as_keep_says_and_ties_go_to_the_smallest_id(

@@ -1,4 +1,4 @@
-"""Whatever a policy lets stay, clusters hold all that was found to resemble: held-out sets take them whole."""
+"""Whatever a policy lets stay, clusters hold all that was found to resemble; who is named as kept is kept."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mixtures.binding import bind_policy
+from mixtures.binding import BoundPolicy, bind_policy
 from mixtures.policy import load_policy
-from pipelines.dedup.exact import COPIES
-from pipelines.dedup.verify import CROWD_MEMBERS, PAIRS
-from pipelines.duplicates import Keepers, choose_by_policy
+from pipelines.dedup.candidates import CANDIDATES
+from pipelines.dedup.range_files import write_ranges
+from pipelines.duplicates import confirm_keepers, rank_members, read_found, read_members, settle_range
 from pipelines.run_folder import RunFolder
-from storage.manifests import Manifest, write_manifest
-from storage.parts import commit_table
+from storage.errors import DatasetError
+from storage.manifests import open_dataset
 from tests.mixtures.tiny_run import doc_id
+from tests.pipelines.dedup.searching import found_by_hand, publish_found
 
 IDS = {name: doc_id(name) for name in "abcdef"}
 NAMES = {value: name for name, value in IDS.items()}
@@ -27,41 +28,51 @@ NEAR = "{rule: like, duplicates: near, min_similarity: 0.9, keep: {best: [text_b
 def folder(tmp_path: Path) -> RunFolder:
     """a and b are alike (0.95), b and c less (0.85); d and e are copies; f is alone."""
     folder = RunFolder(tmp_path)
-    pairs = [sorted([IDS["a"], IDS["b"]]) + [0.95, 0, 1], sorted([IDS["b"], IDS["c"]]) + [0.85, 1, 2]]
-    copy = dict.fromkeys(COPIES.names, 0) | {"doc_id": IDS["e"], "representative": IDS["d"]}
-    tables = {
-        "pairs": pa.Table.from_pylist([dict(zip(PAIRS.names, pair, strict=True)) for pair in pairs], PAIRS),
-        "copies": pa.Table.from_pylist([copy], COPIES),
-        "crowds": CROWD_MEMBERS.empty_table(),
-    }
-    for name, table in tables.items():
-        part = commit_table(folder.duplicates / name, name, table, schema=table.schema)
-        write_manifest(folder.duplicates / name, Manifest(kind=name, identity=name, stage={}, parts=(part,)))
+    places = {IDS[name]: i for i, name in enumerate("abcdef")}
+    near = [(IDS["a"], IDS["b"], 0.95), (IDS["b"], IDS["c"], 0.85)]
+    publish_found(folder.duplicates, found_by_hand(places, near, [(IDS["e"], IDS["d"])]), ["checksum"])
     return folder
 
 
-def choose(folder: RunFolder, *rules: str) -> Keepers:
+def settle(folder: RunFolder, *rules: str) -> pa.Table:
+    policy = bind(folder, rules)
+    catalogue = pa.table({"doc_id": list(IDS.values()), "text_bytes": [60, 50, 40, 30, 20, 10]})
+    (members,) = open_dataset(folder.duplicates / "members").parts
+    write_ranges(folder.root / "ranks", rank_members(catalogue, policy, read_members(folder, members)), {})
+    settled, _ = settle_range(policy, [folder.root / "ranks"], 0, read_found(folder, 0), CANDIDATES.empty_table(), 1)
+    return settled
+
+
+def bind(folder: RunFolder, rules: tuple[str, ...]) -> BoundPolicy:
     few = "{rule: short, measure: text_bytes, min: 1}"
     path = folder.root / "policy.yaml"
     path.write_text("format_version: 1\nname: p\nrules:\n" + "".join(f"  - {rule}\n" for rule in (few, *rules)))
-    policy = bind_policy(load_policy(str(path)), pa.schema([("doc_id", pa.binary(16)), ("text_bytes", pa.int64())]))
-    ranked = pa.table({"doc_id": list(IDS.values()), "rank": list(range(6)), "passed": [True] * 6})
-    return choose_by_policy(folder, policy, ranked, num_groups=1)
+    schema = pa.schema([("doc_id", pa.binary(16)), ("text_bytes", pa.int64())])
+    return bind_policy(load_policy(str(path)), schema)
 
 
-def clusters(keepers: Keepers) -> set[str]:
+def clusters(settled: pa.Table) -> set[str]:
     groups: dict[bytes, str] = {}
-    for row in keepers.clusters.to_pylist():
+    for row in settled.to_pylist():
         groups[row["cluster_id"]] = groups.get(row["cluster_id"], "") + NAMES[row["doc_id"]]
     return {"".join(sorted(group)) for group in groups.values()}
 
 
-def dropped(keepers: Keepers) -> str:
-    return "".join(sorted(NAMES[row] for row in keepers.duplicates["doc_id"].to_pylist()))
+def dropped(settled: pa.Table) -> str:
+    return "".join(sorted(NAMES[row["doc_id"]] for row in settled.to_pylist() if row["duplicate_of"]))
 
 
 def test_clusters_hold_what_the_policy_lets_stay(folder: RunFolder) -> None:
-    nothing, copies, both = choose(folder), choose(folder, EXACT), choose(folder, EXACT, NEAR)
+    nothing, copies, both = settle(folder), settle(folder, EXACT), settle(folder, EXACT, NEAR)
     assert (dropped(nothing), dropped(copies), dropped(both)) == ("", "e", "be")
-    assert clusters(nothing) == clusters(copies) == {"abc", "de", "f"}
-    assert clusters(both) == {"ab", "c", "de", "f"}
+    assert clusters(nothing) == clusters(copies) == {"abc", "de"}
+    assert clusters(both) == {"ab", "c", "de"}
+
+
+def test_a_keeper_that_was_not_kept_is_refused(folder: RunFolder) -> None:
+    settled = settle(folder, EXACT, NEAR)
+    assert {NAMES[row["doc_id"]] for row in settled.to_pylist() if row["is_keeper"]} == {"a", "d"}
+    verdicts = pa.table({"doc_id": list(IDS.values()), "verdict": ["kept"] * 6})
+    confirm_keepers(verdicts, settled)
+    with pytest.raises(DatasetError, match="duplicates of 1 that were not kept"):
+        confirm_keepers(verdicts.filter(pa.array([name != "d" for name in IDS])), settled)

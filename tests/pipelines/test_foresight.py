@@ -13,17 +13,14 @@ import pytest
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.policy import load_policy
 from mixtures.recipe import load_recipe
-from pipelines.dedup.exact import COPIES
-from pipelines.dedup.verify import CROWD_MEMBERS, PAIRS
 from pipelines.foresight import foresee_corpus
 from pipelines.request import REQUEST_FILE, RunRequest
 from pipelines.run_folder import RunFolder, StepRecord, write_step
 from pipelines.steps import plan_vocabulary
 from storage.errors import RecipeError
-from storage.identity import fingerprint
-from storage.manifests import Manifest, write_manifest
-from storage.parts import commit_table
+from storage.manifests import open_dataset
 from tests.mixtures.tiny_run import Doc, Run, doc_id
+from tests.pipelines.dedup.searching import found_by_hand, publish_found
 
 TOKENIZER = "0" * 32
 POLICY = """\
@@ -77,7 +74,6 @@ def folder(tmp_path: Path, write: Callable[[str, str], Path]) -> RunFolder:
     run.tokenize()
     shutil.move(run.root / "tokens", run.root / "stored")
     shutil.move(run.root / "stored", folder.tokens(TOKENIZER))
-    _record(folder, "deduplicate", {"sizes": {"groups": 1}})
     _record(folder, "judge", {"policy": policy.identity(), "identity": "j", "documents": 9, "kept": 4})
     _record(folder, "tokenize", {"tokenizer": TOKENIZER})
     made = {"tokenizer": TOKENIZER, "vocabulary": {"size": 500}}
@@ -90,17 +86,10 @@ def _record(folder: RunFolder, step: str, result: dict[str, object], identity: s
 
 
 def _write_found(folder: RunFolder) -> None:
-    rows = [
-        {"a_doc_id": doc_id(one), "b_doc_id": doc_id(two), "similarity": score}
-        | dict.fromkeys(("a_place", "b_place"), 0)
-        for one, two, score in NEAR
-    ]
-    tables = {"pairs": (rows, PAIRS), "copies": ([], COPIES), "crowds": ([], CROWD_MEMBERS)}
-    for kind, (found, schema) in tables.items():
-        place, identity = folder.duplicates / kind, fingerprint(kind)
-        part = commit_table(place, identity, pa.Table.from_pylist(found, schema), schema=schema)
-        stage = {"config": {"threshold": 0.8}}
-        write_manifest(place, Manifest(kind=kind, identity=identity, stage=stage, parts=(part,)))
+    places = {doc_id(doc.name): (i // 4 << 32) | i % 4 for i, doc in enumerate(DOCS)}
+    found = found_by_hand(places, [(doc_id(one), doc_id(two), score) for one, two, score in NEAR], [])
+    checksums = [part.of for part in open_dataset(folder.catalogue).parts]
+    publish_found(folder.duplicates, found, checksums)
 
 
 def plan(folder: RunFolder, recipe: Path, policy: Path | None = None) -> MixturePlan:

@@ -6,7 +6,6 @@ import random
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +14,10 @@ from pipelines.dedup.candidates import BANDS, CANDIDATES, CROWDS, candidates_tab
 from pipelines.dedup.deduplicate import find_duplicates
 from pipelines.dedup.exact import COPIES, HASHES, group_copies, scatter_hashes
 from pipelines.dedup.parameters import DedupConfig, SignatureConfig
-from pipelines.dedup.shuffle import gather_range, places, ranges_of, read_range, rows_of
+from pipelines.dedup.shuffle import gather_range, places, ranges_of, rows_of
 from pipelines.dedup.signatures import sign_documents
 from pipelines.dedup.verify import SHINGLES, list_wanted, merge_pairs, read_shingles, verify_pairs
 from storage.errors import DatasetError
-from storage.parts import commit_table
 from tests.pipelines.dedup.dedup_corpora import (
     as_set,
     brute_force_pairs,
@@ -219,20 +217,6 @@ def test_hashes_that_share_their_first_half_are_not_copies() -> None:
     copies = group_copies(pa.table([[0, 0, 0], hashes, names, [0, 1, 2]], schema=HASHES))
     assert {copies["doc_id"][0].as_py(), copies["representative"][0].as_py()} == {doc_id("x"), doc_id("z")}
     assert len(copies) == 1
-
-
-def test_ranges_survive_the_trip_through_files(tmp_path: object) -> None:
-    table = corpus([f"text {i % 900}" for i in range(3_000)])
-    parts = [table.slice(0, 1_700), table.slice(1_700)]
-    hashes = [scatter_hashes(sign_documents(p, CONFIG.signature), i, 5) for i, p in enumerate(parts)]
-    folder = tmp_path  # type: ignore[assignment]
-    files = [folder / commit_table(folder, f"{i:032x}", t, schema=HASHES).file for i, t in enumerate(hashes)]  # type: ignore[operator, arg-type]
-    assert pq.read_metadata(files[0]).num_row_groups > 1
-    for number in range(5):
-        assert read_range(files, number, HASHES).equals(gather_range(hashes, number, HASHES).combine_chunks())
-    assert sum(len(group_copies(read_range(files, number, HASHES))) for number in range(5)) == 2_100
-    with pytest.raises(DatasetError, match="missing"):
-        read_range([folder / "none.parquet"], 0, HASHES)  # type: ignore[operator]
 
 
 def test_ranges_are_equal_shares_in_hash_order() -> None:

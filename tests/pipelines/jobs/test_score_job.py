@@ -24,7 +24,6 @@ from storage.schema import IDENTIFIER
 from tests.classifiers.quality.samples import make_rows
 
 WIDTH = 12
-GROUPS = pa.table({"doc_id": pa.array([], IDENTIFIER), "cluster_id": pa.array([], IDENTIFIER)})
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ def write_run(root: Path, crawls: Sequence[Crawl]) -> RunFolder:
         (folder.documents, "documents"),
         (folder.measured, "measure"),
         (folder.embeddings, "embedding"),
+        (folder.duplicates / "members", "members"),
     ):
         parts = [_write_part(place, kind, crawl) for crawl in crawls]
         write_manifest(place, Manifest(kind=kind, identity=fingerprint(kind), stage={}, parts=tuple(parts)))
@@ -60,6 +60,7 @@ def _write_part(place: Path, kind: str, crawl: Crawl) -> Part:
     columns = {
         "documents": {"doc_id": ids, "content_hash": ids, "source": [crawl.source] * crawl.number},
         "measure": {"language": [{"label": "en"}] * crawl.number, "rules": _struct("num_bytes", size)},
+        "members": {"doc_id": ids[:0], "cluster_id": ids[:0]},
         "embedding": {"embedding": _struct("vector", pa.FixedSizeListArray.from_arrays(flat, WIDTH))},
     }
     table = pa.table(columns[kind])
@@ -89,12 +90,12 @@ WIKI = Crawl("encyclopedia", 3000, 0.9, seed=2)
 
 def fit(folder: RunFolder, head: FittedHead, sources: Sequence[str]) -> BucketThresholds:
     path = folder.root / "head" / thresholds_file(sources)
-    return find_thresholds(path, lambda: ranked_scores(folder, head, GROUPS, "clusters", sources))
+    return find_thresholds(path, lambda: ranked_scores(folder, head, "clusters", sources))
 
 
 def lowest_share(folder: RunFolder, head: FittedHead, thresholds: BucketThresholds) -> float:
     """The share of the web's bytes in bucket 0."""
-    scores, sizes = ranked_scores(folder, head, GROUPS, "clusters", ["web"])
+    scores, sizes = ranked_scores(folder, head, "clusters", ["web"])
     return float(sizes[assign_buckets(scores, thresholds) == 0].sum() / sizes.sum())
 
 

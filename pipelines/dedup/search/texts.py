@@ -1,0 +1,71 @@
+"""Where a search reads texts: all of a part once to sign it, and those rows again that are to be verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.dedup.signatures import READS
+from storage.errors import DatasetError
+from storage.parts import read_batches
+
+Integers = npt.NDArray[np.int64]
+
+
+class Texts(Protocol):
+    """Documents by part number, each row with `doc_id` and `text`; small and picklable."""
+
+    def batches(self, part: int) -> Iterator[pa.RecordBatch]:
+        """All rows of a part."""
+        ...
+
+    def take(self, part: int, rows: Integers) -> pa.Table:
+        """Some rows of a part, which ascend."""
+        ...
+
+
+@dataclass(frozen=True)
+class PartTexts:
+    """Parquet parts in a folder; `listing` is a JSON list of their file names, in the order of their numbers."""
+
+    folder: Path
+    listing: Path
+
+    def batches(self, part: int) -> Iterator[pa.RecordBatch]:
+        return read_batches(self._path(part), list(READS))
+
+    def take(self, part: int, rows: Integers) -> pa.Table:
+        """Only the row groups that hold such rows are read."""
+        try:
+            with pq.ParquetFile(self._path(part), pre_buffer=False) as file:
+                return pa.concat_tables(_take_groups(file, rows))
+        except FileNotFoundError as error:
+            raise DatasetError("a part is missing", at=str(self._path(part)), hint="run ingest again") from error
+
+    def _path(self, part: int) -> Path:
+        return self.folder / _file_names(self.listing)[part]
+
+
+@lru_cache(maxsize=4)
+def _file_names(listing: Path) -> list[str]:
+    names: list[str] = json.loads(listing.read_bytes())
+    return names
+
+
+def _take_groups(file: pq.ParquetFile, rows: Integers) -> Iterator[pa.Table]:
+    yield file.schema_arrow.empty_table().select(list(READS))
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    ends = np.cumsum(sizes, dtype=np.int64)
+    groups = np.searchsorted(ends, rows, side="right")
+    for group in np.unique(groups).tolist():
+        wanted = rows[groups == group] - (ends[group] - sizes[group])
+        yield file.read_row_group(group, columns=list(READS), use_threads=False).take(pa.array(wanted))
