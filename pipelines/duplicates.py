@@ -50,14 +50,15 @@ SETTLED = pa.schema(
 
 @dataclass(frozen=True)
 class Found:
-    """PAIRS, COPIES and CROWD_MEMBERS of one settle range."""
+    """PAIRS, COPIES, CROWD_MEMBERS and COPIES by URL of one settle range."""
 
     pairs: pa.Table
     copies: pa.Table
     crowds: pa.Table
+    urls: pa.Table
 
     def with_pairs(self, more: pa.Table) -> Found:
-        return Found(merge_pairs([self.pairs, more]), self.copies, self.crowds)
+        return Found(merge_pairs([self.pairs, more]), self.copies, self.crowds, self.urls)
 
 
 def count_settle_ranges(folder: RunFolder) -> int:
@@ -66,7 +67,7 @@ def count_settle_ranges(folder: RunFolder) -> int:
 
 def read_found(folder: RunFolder, number: int) -> Found:
     """What the search published for one settle range."""
-    datasets = [open_dataset(folder.duplicates / kind) for kind in ("pairs", "copies", "crowds")]
+    datasets = [open_dataset(folder.duplicates / kind) for kind in ("pairs", "copies", "crowds", "urls")]
     return Found(*(dataset.read(dataset.parts[number]) for dataset in datasets))
 
 
@@ -110,7 +111,7 @@ def settle_range(
     standings = pa.table({"doc_id": ranked["doc_id"], **columns, **more})
     kinds = _kinds(policy)
     pairs = _similar_enough(found.pairs, policy)
-    keepers = choose_keepers(standings, pairs, found.copies, kinds=list(kinds))
+    keepers = choose_keepers(standings, pairs, found.copies, urls=found.urls, kinds=list(kinds))
     missing = asked.slice(0, 0)
     if kinds.get("near"):
         missing = list_missing_pairs(standings, keepers, found.copies, found.crowds, asked, num_groups)

@@ -148,8 +148,11 @@ def _settle(folder: RunFolder, catalogue: Dataset, bound: BoundPolicy, target: P
 
 
 def _unsettled(folder: RunFolder, bound: BoundPolicy, uncompared: int) -> Iterator[str]:
-    searched = open_dataset(folder.duplicates / "pairs").manifest.stage["config"]["threshold"]
-    wanted = {kind: similarity for kind, _, _, similarity in bound.duplicates}.get("near")
+    config = open_dataset(folder.duplicates / "pairs").manifest.stage["config"]
+    searched, kinds = config["threshold"], {kind: similarity for kind, _, _, similarity in bound.duplicates}
+    wanted = kinds.get("near")
+    if "url" in kinds and not config.get("urls"):
+        yield "the policy drops duplicates by URL, which this run did not look for: they are kept here"
     if wanted is not None and wanted < searched:
         yield (
             f"the policy drops near-duplicates from a similarity of {wanted:g}, this run searched from {searched:g}: "

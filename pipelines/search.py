@@ -6,6 +6,7 @@ it starts. Without a word from anybody words are compared, from the policy's `mi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ DEFAULT_THRESHOLD = 0.8
 
 
 def choose_search(asked: str | None, policy: Policy) -> DedupConfig:
-    """The search of a request's `near` (`PRESET[:OPTION=VALUE,…]`) or of the policy.
+    """The search of a request's `near` (`PRESET[:OPTION=VALUE,…]`) or of the policy; by URL where that has a rule.
 
     Raises InputError for what is no search, RecipeError when the policy counts what the search would not find.
     """
@@ -29,7 +30,7 @@ def choose_search(asked: str | None, policy: Policy) -> DedupConfig:
     config = _configure(search, least)
     if rule and least is not None and least < config.threshold:
         raise _blind(policy, rule, search, config.threshold)
-    return config
+    return replace(config, urls=policy.duplicate_rule("url") is not None)
 
 
 def _configure(search: Search, least: float | None) -> DedupConfig:

@@ -419,7 +419,7 @@ STEPS: dict[str, Step] = {
     "measure": Step(plan=plan_measure, outputs=_dataset("attributes/measure"), summarise=_documents),
     "deduplicate": Step(
         plan=plan_deduplicate,
-        outputs=_dataset(*(f"duplicates/{kind}" for kind in ("pairs", "copies", "crowds", "members"))),
+        outputs=_dataset(*(f"duplicates/{kind}" for kind in ("pairs", "copies", "urls", "crowds", "members"))),
         summarise=lambda r: (
             f"{r['pairs']:,} near-duplicate pairs, {r['copies']:,} copies; {r['added']:,} documents compared"
             + (f", all of them because {r['anew']}" if r["anew"] else "")

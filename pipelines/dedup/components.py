@@ -1,9 +1,9 @@
 """Connected components of more documents than one task can hold: rounds of contraction over ranges of nodes.
 
-Edges tie places: verified pairs, exact copies, members of one crowd. Each task replaces the edges that it sees by stars
-round their least nodes, and each edge travels to the ranges of both its ends. When a round changes nothing, every edge
-points at its component's least node: the alternating stars of Kiveris et al. ("Connected Components in MapReduce and
-Beyond", 2014), with a whole range contracted at once instead of one node's neighbours.
+Edges tie places: verified pairs, exact copies, documents of one URL, members of one crowd. Each task replaces the edges
+that it sees by stars round their least nodes, and each edge travels to the ranges of both its ends. When a round
+changes nothing, every edge points at its component's least node: the alternating stars of Kiveris et al. ("Connected
+Components in MapReduce and Beyond", 2014), with a whole range contracted at once instead of one node's neighbours.
 
 Two million documents in chains of 64 took 5 rounds over 8 ranges, 3 over 1; a task holds its range's edges (16 bytes
 each), never a tree's root, which would hold them all.
@@ -26,7 +26,7 @@ EDGES = shuffled_schema(("node", PLACE), ("least", PLACE))
 """`least` < `node`. `range`: that of the node and that of the least, a row for each."""
 
 MEMBERS = shuffled_schema(("place", PLACE), ("doc_id", IDENTIFIER), ("settle", pa.uint32()), ("cluster_id", IDENTIFIER))
-"""Documents that stand in a pair, a copy or a crowd. `range`: their part; `settle`: the range of their component;
+"""Documents in a pair, a copy, a crowd or a group of one URL. `range`: their part; `settle`: that of their component;
 `cluster_id`: the least doc_id of what pairs and copies tie together, whatever their similarity."""
 
 Integers = npt.NDArray[np.int64]
@@ -93,23 +93,19 @@ def settle_ranges(edges: pa.Table, places: Integers, num_ranges: int) -> npt.NDA
     return groups_of(np.where(found, np.append(leasts, -1)[rows], places), num_ranges)
 
 
-def list_members(pairs: pa.Table, copies: pa.Table, crowds: pa.Table, settle: int) -> pa.Table:
-    """MEMBERS of one settle range, from its PAIRS, COPIES and CROWD_MEMBERS."""
-    columns = ((pairs, "a_"), (pairs, "b_"), (copies, ""), (crowds, ""))
-    every = [numbers(table.column(f"{side}place"), np.int64) for table, side in columns]
-    every.append(numbers(copies.column("representative_place"), np.int64))
-    doc_ids = [whole(table.column(f"{side}doc_id")) for table, side in columns] + [whole(copies["representative"])]
-    places, first, where = np.unique(np.concatenate(every), return_index=True, return_inverse=True)
-    names = pa.concat_arrays(doc_ids).take(pa.array(first))
-    clusters = _cluster(names, *_tied(where, len(pairs), len(copies), len(crowds)))
+def list_members(pairs: pa.Table, copies: pa.Table, crowds: pa.Table, urls: pa.Table, settle: int) -> pa.Table:
+    """MEMBERS of one settle range, from its PAIRS, COPIES, CROWD_MEMBERS and COPIES by URL."""
+    ends = ((pairs, "a_place", "a_doc_id"), (copies, "place", "doc_id"))
+    others = ((pairs, "b_place", "b_doc_id"), (copies, "representative_place", "representative"))
+    lone = ((crowds, "place", "doc_id"), (urls, *ends[1][1:]), (urls, *others[1][1:]))
+    columns = (*ends, *others, *lone)
+    every = np.concatenate([numbers(table.column(place), np.int64) for table, place, _ in columns])
+    doc_ids = pa.concat_arrays([whole(table.column(doc_id)) for table, _, doc_id in columns])
+    places, first, where = np.unique(every, return_index=True, return_inverse=True)
+    names, tied = doc_ids.take(pa.array(first)), len(pairs) + len(copies)
+    clusters = _cluster(names, where[:tied], where[tied : 2 * tied])
     fields = [pa.array(places), names, pa.array(np.full(len(places), settle, np.uint32)), clusters]
     return with_ranges(pa.table(fields, schema=pa.schema(list(MEMBERS)[1:])), parts_of(places).astype(np.uint32))
-
-
-def _tied(where: Integers, num_pairs: int, num_copies: int, num_crowds: int) -> tuple[Integers, Integers]:
-    """The ends of pairs and copies among the rows that `list_members` laid one after another."""
-    a, b, copy, _, least = np.split(where, np.cumsum([num_pairs, num_pairs, num_copies, num_crowds]))
-    return np.concatenate([a, copy]), np.concatenate([b, least])
 
 
 def _cluster(names: pa.Array, first: Integers, second: Integers) -> pa.Array:
@@ -124,8 +120,9 @@ def _cluster(names: pa.Array, first: Integers, second: Integers) -> pa.Array:
 TRAVELLING = {
     "pairs": pa.schema([MEMBERS.field("range"), *PAIRS]),
     "copies": COPIES,
+    "urls": COPIES,
     "crowds": pa.schema([MEMBERS.field("range"), *CROWD_MEMBERS]),
 }
 """What is routed, first by the range of a place (`ROUTED_BY`), then by the range that settles its component."""
 
-ROUTED_BY = {"pairs": "a_place", "copies": "place", "crowds": "place"}
+ROUTED_BY = {"pairs": "a_place", "copies": "place", "urls": "place", "crowds": "place"}

@@ -58,12 +58,14 @@ class SignatureConfig:
 @dataclass(frozen=True, kw_only=True)
 class DedupConfig:
     """The whole search. `bucket_limit`: up to so many documents that share a band are compared each with each (496
-    pairs at 32); larger buckets are crowds, in which a document is compared with at most `leader_limit` leaders."""
+    pairs at 32); larger buckets are crowds, in which a document is compared with at most `leader_limit` leaders.
+    `urls`: documents of one URL are looked for too."""
 
     signature: SignatureConfig = field(default_factory=SignatureConfig)
     threshold: float = 0.8
     bucket_limit: int = 32
     leader_limit: int = 16
+    urls: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:

@@ -6,8 +6,8 @@ two vectors as they are stored, whatever product found it, so the same pair has 
 any cluster. In a crowd a document keeps its most alike `neighbour_limit` only.
 
 Trade-off: sqrt(n) clusters balance finding the cluster (n x clusters) and comparing in it (n x n / clusters). Pairs
-whose ends live apart and visit past one another are missed: of all pairs of 5,782 real documents with a cosine of 0.9
-or more 2.5 % with one cluster a document, 0.07 % with two, none with three.
+whose ends live apart and visit past one another are missed: of 1,499 pairs of real documents with a cosine of 0.9 or
+more 2.1 % with one cluster a document, none with two or three; of 8,081 with 0.8 or more 20 %, 4 % and 1 %.
 """
 
 from __future__ import annotations

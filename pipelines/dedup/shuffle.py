@@ -87,7 +87,7 @@ def gather_range(tables: Iterable[pa.Table], number: int, schema: pa.Schema) -> 
 
 
 def read_range(files: Sequence[str | Path], number: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one range of Parquet files (of repeated spans), in their order. Raises DatasetError where one is missing."""
+    """The rows of one range of Parquet files (of repeated spans), in their order. DatasetError where one is missing."""
     return pa.concat_tables([schema.empty_table(), *(_read_file_range(Path(file), number, schema) for file in files)])
 
 

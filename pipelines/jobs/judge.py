@@ -187,7 +187,8 @@ def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fi
     report = run_parts(job, tasks, rank_part, total=len(tasks), stage="judge")
     report.require_all()
     ranked = tuple(Path(result["ranked"]) for result in report.results if result)
-    search, found = finished_search(folder), [open_dataset(folder.duplicates / kind) for kind in ("pairs", "crowds")]
+    kinds = ("pairs", "copies", "crowds", "urls")
+    search, found = finished_search(folder), [open_dataset(folder.duplicates / kind) for kind in kinds]
     base = fingerprint(
         {**basis, "ranks": [file.name for file in ranked], "found": [d.manifest.identity for d in found]}
     )

@@ -69,6 +69,22 @@ def test_clusters_hold_what_the_policy_lets_stay(folder: RunFolder) -> None:
     assert clusters(both) == {"ab", "c", "de"}
 
 
+def test_urls_are_settled_with_the_rest_by_their_own_rule(tmp_path: Path) -> None:
+    """a and c share a URL, of which the shortest stays; so a waits for c, and b, which it resembles, comes first."""
+    folder, places = RunFolder(tmp_path), {IDS[name]: i for i, name in enumerate("abcdef")}
+    urls = found_by_hand(places, [], [(IDS["c"], IDS["a"])]).copies
+    found = found_by_hand(places, [(IDS["a"], IDS["b"], 0.95)], [])
+    publish_found(folder.duplicates, found, ["checksum"], urls)
+    shortest = "{rule: page, duplicates: url, keep: {best: [text_bytes asc]}}"
+    assert dropped(settle(folder, NEAR)) == "b"
+    for rules, reason in (((shortest, NEAR), ("c", "url", None)), ((NEAR, shortest), ("b", "near", 0.95))):
+        settled = settle(folder, *rules)
+        (row,) = [row for row in settled.to_pylist() if row["duplicate_of"]]
+        assert NAMES[row["doc_id"]] == "a"
+        assert (NAMES[row["duplicate_of"]], row["kind"], row["similarity"]) == reason
+        assert clusters(settled) == {"abc"}
+
+
 def test_a_keeper_that_was_not_kept_is_refused(folder: RunFolder) -> None:
     settled = settle(folder, EXACT, NEAR)
     assert {NAMES[row["doc_id"]] for row in settled.to_pylist() if row["is_keeper"]} == {"a", "d"}

@@ -24,6 +24,7 @@ from pipelines.dedup.range_files import RangeFiles, read_columns, read_range
 from pipelines.dedup.search.generations import Search, dedup_config
 from pipelines.dedup.shuffle import RANGE, groups_of, with_ranges
 from pipelines.dedup.signatures import make_signer, signature_stage, signatures_schema
+from pipelines.dedup.urls import scatter_urls
 from storage.identity import fingerprint
 from storage.stage import BatchFunction
 
@@ -70,23 +71,40 @@ def scatter_part_hashes(arguments: Arguments) -> Counts:
     return dict(search.files.commit("work/hashes", number, table))
 
 
+def scatter_part_urls(arguments: Arguments) -> Counts:
+    """The HASHES of one part's URLs."""
+    search, number = arguments["search"], arguments["number"]
+    if done := search.files.facts("work/url-hashes", number):
+        return dict(done)
+    table = scatter_urls(pa.Table.from_batches(search.texts.urls(number)), number, search.now.ranges)
+    return dict(search.files.commit("work/url-hashes", number, table))
+
+
 def group_range_copies(arguments: Arguments) -> Counts:
     """COPIES of one range of hashes, how they tie documents together, and the texts that are met first here."""
-    search, number = arguments["search"], arguments["number"]
+    return _group_range(arguments["search"], arguments["number"], kind="copies", hashes="hashes")
+
+
+def group_range_urls(arguments: Arguments) -> Counts:
+    """The same for URLs."""
+    return _group_range(arguments["search"], arguments["number"], kind="urls", hashes="url-hashes")
+
+
+def _group_range(search: Search, number: int, *, kind: str, hashes: str) -> Counts:
     files, nodes = search.files, search.now.nodes
-    if done := files.facts("work/copies", number):
+    if done := files.facts(f"work/{kind}", number):
         return dict(done)
-    fresh = read_range(files.paths("work/hashes", search.now.parts), number, HASHES)
+    fresh = read_range(files.paths(f"work/{hashes}", search.now.parts), number, HASHES)
     high, _ = identifier_halves(fresh.column("content_hash"))
-    known = _known(search, "kept/hashes", number, np.unique(high), HASHES)
+    known = _known(search, f"kept/{hashes}", number, np.unique(high), HASHES)
     copies = group_copies(pa.concat_tables([*known, fresh]), search.fresh_from)
     first = fresh.filter(pc.invert(pc.is_in(fresh.column("place"), value_set=copies.column("place"))))
     keys = pa.array(identifier_halves(first.column("content_hash"))[0])
-    files.commit("kept/hashes", number, _by_key(first.append_column("key", keys)))
+    files.commit(f"kept/{hashes}", number, _by_key(first.append_column("key", keys)))
     by_place = with_ranges(copies, groups_of(numbers(copies.column("place"), np.int64), nodes))
-    files.commit("kept/copies", number, by_place)
-    files.commit("kept/edges-copies", number, edges_of_copies(copies, nodes))
-    return dict(files.commit("work/copies", number, copies))
+    files.commit(f"kept/{kind}", number, by_place)
+    files.commit(f"kept/edges-{kind}", number, edges_of_copies(copies, nodes))
+    return dict(files.commit(f"work/{kind}", number, copies))
 
 
 def _by_key(table: pa.Table) -> pa.Table:

@@ -61,6 +61,10 @@ class Search:
     def config(self) -> DedupConfig:
         return dedup_config(self.settings)
 
+    def looks_for(self, kind: str) -> bool:
+        """Whether files of that kind are made at all."""
+        return self.config.urls or not kind.endswith("urls")
+
     @property
     def now(self) -> Generation:
         return self.generations[-1]

@@ -51,7 +51,7 @@ def _edges(search: Search, number: int, turn: int) -> pa.Table:
     """The EDGES of a range of nodes before a round."""
     if turn:
         return read_range(search.files.paths(f"work/edges-{turn}", range(search.now.nodes)), number, EDGES)
-    kinds = ("edges-pairs", "edges-copies")
+    kinds = ("edges-pairs", "edges-copies", "edges-urls")
     return pa.concat_tables([table for kind in kinds for table in _kept(search, kind, number, EDGES, ENDS)])
 
 
@@ -59,7 +59,7 @@ def _kept(search: Search, kind: str, number: int, schema: pa.Schema, places: tup
     """The rows of a range of nodes that all generations kept. An older range may hold several of now: only rows with
     one of `places` in the range are taken."""
     yield schema.empty_table()
-    for generation in search.generations:
+    for generation in search.generations if search.looks_for(kind) else ():
         table = read_range(_files(search, generation, kind), number * generation.nodes // search.now.nodes, schema)
         yield table if generation.nodes == search.now.nodes else _share(search, table, number, places)
 
@@ -75,13 +75,13 @@ def _share(search: Search, table: pa.Table, number: int, places: tuple[str, ...]
 
 
 def route_node_range(arguments: Arguments) -> Counts:
-    """Pairs, copies and crowds of one range of places, to the ranges that settle their components."""
+    """What ties documents of one range of places together, to the ranges that settle their components."""
     search, number = arguments["search"], arguments["number"]
     files, nodes = search.files, search.now.nodes
     if done := files.facts("work/routed-pairs", number):
         return dict(done)
     edges = _edges(search, number, arguments["round"])
-    for kind in ("copies", "crowds", "pairs"):
+    for kind in ("copies", "urls", "crowds", "pairs"):
         name = ROUTED_BY[kind]
         table = pa.concat_tables(_kept(search, kind, number, TRAVELLING[kind], (name,)))
         ranges = settle_ranges(edges, numbers(table.column(name), np.int64), nodes)
@@ -94,13 +94,14 @@ def publish_settle_range(arguments: Arguments) -> Counts:
     search, number = arguments["search"], arguments["number"]
     done = find_part(search.root / "pairs", _name(search, number))
     if done is None or search.files.facts("work/members", number) is None:
-        pairs, copies, crowds = (_routed(search, kind, number) for kind in TRAVELLING)
+        routed = {kind: _routed(search, kind, number) for kind in TRAVELLING}
         tables = {
-            "crowds": _crowds(crowds),
-            "copies": _copies(copies),
-            "pairs": merge_pairs([pairs.select(PAIRS.names)]),
+            "crowds": _crowds(routed["crowds"]),
+            "copies": _copies(routed["copies"]),
+            "urls": _copies(routed["urls"]),
+            "pairs": merge_pairs([routed["pairs"].select(PAIRS.names)]),
         }
-        members = list_members(tables["pairs"], tables["copies"], tables["crowds"], number)
+        members = list_members(**tables, settle=number)
         search.files.commit("work/members", number, members)
         for kind, table in tables.items():
             commit_table(search.root / kind, _name(search, number), table, schema=table.schema)

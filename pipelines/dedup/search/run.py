@@ -10,8 +10,10 @@ from pipelines.dedup.range_files import RangeFiles
 from pipelines.dedup.search.candidates import (
     find_range_candidates,
     group_range_copies,
+    group_range_urls,
     scatter_part_bands,
     scatter_part_hashes,
+    scatter_part_urls,
     sign_part,
 )
 from pipelines.dedup.search.generations import Growth, Search, plan_growth, with_sizes, write_record
@@ -44,12 +46,15 @@ MOST_ROUNDS = 64
 def search_duplicates(
     root: Path, settings: Mapping[str, Any], checksums: Sequence[str], texts: Callable[[Growth], Texts], run: Run
 ) -> dict[str, Any]:
-    """Find every verified pair and every exact copy; publish `pairs`, `copies`, `crowds` and `members` in `root`.
+    """Find every verified pair and every exact copy; publish `pairs`, `copies`, `urls`, `crowds` and `members`.
 
     `checksums` are the sha256 of all documents parts; `texts` makes what reads them, by their numbers.
     """
     growth = plan_growth(root, settings, checksums)
     search = _sign(root, settings, growth, texts(growth), run)
+    if search.looks_for("urls"):
+        run(scatter_part_urls, [{"search": search, "number": part} for part in search.now.parts])
+        _each(search, run, group_range_urls, range(search.now.ranges))
     candidates = _find_candidates(search, growth, run)
     verify_groups(search, search.files, groups_of_search(search), run)
     rounds = _contract(search, run)
@@ -111,7 +116,7 @@ def _publish(search: Search, growth: Growth, run: Run) -> dict[str, int]:
     """The manifests, and how many rows each dataset has."""
     settled = _each(search, run, publish_settle_range, range(search.now.nodes))
     parts = [{"search": search, "number": i, "checksum": growth.checksums[i]} for i in range(search.now.end)]
-    listed = {kind: [result[kind] for result in settled] for kind in ("pairs", "copies", "crowds")}
+    listed = {kind: [result[kind] for result in settled] for kind in ("pairs", "copies", "urls", "crowds")}
     listed["members"] = [result["members"] for result in run(publish_members, parts)]
     stage = {"name": "deduplicate", "config": dict(search.settings)}
     for kind, found in listed.items():

@@ -28,6 +28,10 @@ class Texts(Protocol):
         """All rows of a part."""
         ...
 
+    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
+        """All rows of a part, with `doc_id` and `url`."""
+        ...
+
     def take(self, part: int, rows: Integers) -> pa.Table:
         """Some rows of a part, which ascend."""
         ...
@@ -42,6 +46,9 @@ class PartTexts:
 
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
         return read_batches(self._path(part), list(READS))
+
+    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
+        return read_batches(self._path(part), ["doc_id", "url"])
 
     def take(self, part: int, rows: Integers) -> pa.Table:
         """Only the row groups that hold such rows are read."""

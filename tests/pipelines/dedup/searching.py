@@ -36,6 +36,9 @@ class TableTexts:
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
         yield from self.parts[part].select(["doc_id", "text"]).to_batches()
 
+    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
+        yield from self.parts[part].select(["doc_id", "url"]).to_batches()
+
     def take(self, part: int, rows: npt.NDArray[np.int64]) -> pa.Table:
         return self.parts[part].take(pa.array(rows))
 
@@ -73,10 +76,13 @@ def published(root: Path, kind: str) -> pa.Table:
     return pa.concat_tables([dataset.read(part) for part in dataset.parts])
 
 
-def publish_found(root: Path, found: Duplicates, documents: Sequence[str | None]) -> None:
+_NO_URLS = COPIES.empty_table()
+
+
+def publish_found(root: Path, found: Duplicates, documents: Sequence[str | None], urls: pa.Table = _NO_URLS) -> None:
     """What a search would publish, by hand, as one settle range: `documents` are the checksums of the parts."""
-    members = list_members(found.pairs, found.copies, found.crowds, 0)
-    for kind, table in (("pairs", found.pairs), ("copies", found.copies), ("crowds", found.crowds)):
+    members = list_members(found.pairs, found.copies, found.crowds, urls, 0)
+    for kind, table in (("pairs", found.pairs), ("copies", found.copies), ("crowds", found.crowds), ("urls", urls)):
         part = commit_table(root / kind, fingerprint(kind), table, schema=table.schema)
         stage = {"config": {"threshold": 0.8}}
         write_manifest(root / kind, Manifest(kind=kind, identity=kind, stage=stage, parts=(part,)))
