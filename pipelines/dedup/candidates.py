@@ -88,10 +88,9 @@ def _list_crowds(
     limit: int,
     num_groups: int,
 ) -> pa.Table:
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
-    sizes = np.diff(np.append(starts, len(keys)))
-    crowded = np.flatnonzero(sizes > limit)
-    sizes, starts = sizes[crowded], starts[crowded]
+    crowded = np.unique(keys[:-limit][keys[:-limit] == keys[limit:]])
+    starts = np.searchsorted(keys, crowded)
+    sizes = np.searchsorted(keys, crowded, side="right") - starts
     rows = np.repeat(starts, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     num_slices = (-(-sizes // SLICE_MEMBERS)).astype(np.uint64)
     slices = (tags[rows].astype(np.uint64) * np.repeat(num_slices, sizes)) >> np.uint64(32)

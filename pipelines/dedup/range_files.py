@@ -51,8 +51,10 @@ def read_range(files: Sequence[Path], number: int, schema: pa.Schema | None = No
 
     Raises DatasetError where a file is missing or cannot be read.
     """
-    schema = schema or _schema(files[0])
-    return pa.concat_tables([schema.empty_table(), *(_read_file(file, number, schema) for file in files)])
+    content = pa.schema(list(schema)[1:]) if schema else _content(files[0])
+    batches = [batch for file in files if (batch := _read_batch(file, number)) is not None]
+    rows = pa.Table.from_batches(batches, schema=content)
+    return rows.add_column(0, RANGE, pa.array(np.full(len(rows), number, np.uint32)))
 
 
 def read_columns(path: Path, number: int, names: Sequence[str]) -> pa.Table | None:
@@ -64,12 +66,9 @@ def read_columns(path: Path, number: int, names: Sequence[str]) -> pa.Table | No
         return None if batch is None else pa.Table.from_batches([batch]).select(list(names))
 
 
-def _read_file(path: Path, number: int, schema: pa.Schema) -> pa.Table:
+def _read_batch(path: Path, number: int) -> pa.RecordBatch | None:
     with _open(path) as file:
-        batch = _find_batch(file, number)
-    if batch is None:
-        return schema.empty_table()
-    return pa.Table.from_batches([batch]).add_column(0, RANGE, pa.repeat(pa.scalar(number, pa.uint32()), len(batch)))
+        return _find_batch(file, number)
 
 
 def _find_batch(file: pa.ipc.RecordBatchFileReader, number: int) -> pa.RecordBatch | None:
@@ -80,9 +79,9 @@ def _find_batch(file: pa.ipc.RecordBatchFileReader, number: int) -> pa.RecordBat
     return file.get_batch(index).replace_schema_metadata(None)
 
 
-def _schema(path: Path) -> pa.Schema:
+def _content(path: Path) -> pa.Schema:
     with _open(path) as file:
-        return pa.schema([RANGE, *file.schema])
+        return file.schema.remove_metadata()
 
 
 def _open(path: Path, options: pa.ipc.IpcReadOptions | None = None) -> pa.ipc.RecordBatchFileReader:

@@ -67,7 +67,8 @@ def search(
 
 def small_ranges(monkeypatch: Any, *, ranges: int = 4, nodes: int = 4, groups: int = 3) -> None:
     """Sizes that a corpus of a hundred documents does not ask for."""
-    monkeypatch.setattr(generations, "choose_num_ranges", lambda rows, per=0: nodes if per else ranges)
+    monkeypatch.setattr(generations, "DOCUMENTS_PER_NODE_RANGE", 1)
+    monkeypatch.setattr(generations, "choose_num_ranges", lambda rows, per: nodes if per == 1 else ranges)
     monkeypatch.setattr(generations, "choose_num_groups", lambda shingles: groups)
 
 
