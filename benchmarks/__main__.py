@@ -21,11 +21,12 @@ def names() -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """Run the benchmark that the first argument names; the rest are its own."""
     found = names()
-    if not arguments or arguments[0] not in found:
+    name = arguments[0].replace("-", "_") if arguments else ""
+    if name not in found:
         print(f"usage: make bench-NAME, where NAME is one of: {', '.join(found) or 'none yet'}", file=sys.stderr)
         return 2
     sys.path.append(str(PEERS))
-    module = importlib.import_module(found[arguments[0]])
+    module = importlib.import_module(found[name])
     return int(module.main(arguments[1:]) or 0)
 
 

@@ -99,6 +99,11 @@ class PlantedTexts:
         _GENERATED[0] += time.process_time() - start
         yield from table.to_batches(max_chunksize=ROWS_AT_A_TIME)
 
+    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
+        """None of them has one."""
+        doc_ids = pa.table({"doc_id": pa.array([], pa.binary(16)), "url": pa.array([], pa.string())})
+        yield from doc_ids.to_batches()
+
     def take(self, part: int, rows: Any) -> pa.Table:
         start = time.process_time()
         table = make_documents(_sentences(self.data), self.corpus, part * self.corpus.documents_per_part + rows)
