@@ -20,8 +20,10 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    """The column as one array; not copied where it is one already."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def string_buffers(texts: pa.Array) -> tuple[Integers, npt.NDArray[np.uint8]]:

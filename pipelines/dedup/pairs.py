@@ -53,12 +53,12 @@ def _fill_pairs(
 
 @compiled
 def _new_table(starts: Integers, ends: Integers) -> Hashes:
-    """Scratch in which any of the sets fits half full."""
+    """Scratch that any of the sets fills by a quarter at most."""
     largest = 0
     for i in range(len(starts)):
         largest = max(largest, ends[i] - starts[i])
     slots = 16
-    while slots < 2 * largest:
+    while slots < 4 * largest:
         slots *= 2
     return np.empty(slots, np.uint64)
 
@@ -67,7 +67,7 @@ def _new_table(starts: Integers, ends: Integers) -> Hashes:
 def _fill_table(values: Hashes, start: int, end: int, table: Hashes) -> np.uint64:
     """Put values[start:end] (none is zero) into the table; its last slot, by which `_count_common` looks up."""
     slots = 16
-    while slots < 2 * (end - start):
+    while slots < 4 * (end - start):
         slots *= 2
     table[:slots] = np.uint64(0)
     last = np.uint64(slots - 1)

@@ -111,7 +111,6 @@ def verify_pairs(
 
     Raises DatasetError when SHINGLES lack a document that the others name.
     """
-    shingles = shingles.combine_chunks()
     places = numbers(shingles.column("place"), np.int64)
     order = np.argsort(places, kind="stable")
     places = places[order]
@@ -163,13 +162,14 @@ def pairs_table(
 
 
 def _sets(shingles: pa.ChunkedArray, order: Integers) -> Sets:
-    """The sets of the rows in that order."""
-    packed = whole(shingles)
-    if len(packed) == 0:
-        return read_only(np.zeros(0, np.int64)), read_only(np.zeros(0, np.int64)), read_only(np.zeros(0, np.uint64))
-    offsets = np.frombuffer(packed.buffers()[1], np.int64)[packed.offset : packed.offset + len(packed) + 1] // 8
-    values = np.frombuffer(packed.buffers()[2], np.uint64, count=offsets[-1])
-    return read_only(offsets[:-1][order]), read_only(offsets[1:][order]), read_only(values)
+    """The sets of the rows in that order, gathered once from the buffers that they came in."""
+    sizes, values = [np.zeros(1, np.int64)], [np.zeros(0, np.uint64)]
+    for packed in shingles.chunks:
+        offsets = np.frombuffer(packed.buffers()[1], np.int64)[packed.offset : packed.offset + len(packed) + 1] // 8
+        sizes.append(np.diff(offsets))
+        values.append(np.frombuffer(packed.buffers()[2], np.uint64)[offsets[0] : offsets[-1]])
+    bounds = np.cumsum(np.concatenate(sizes))
+    return read_only(bounds[:-1][order]), read_only(bounds[1:][order]), read_only(np.concatenate(values))
 
 
 def _find_places(places: Integers, asked: pa.ChunkedArray) -> Integers:
