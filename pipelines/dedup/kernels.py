@@ -41,8 +41,9 @@ _ONES = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 _LOW_SEVEN = np.uint64(0x7F7F7F7F7F7F7F7F)
 _TABLE_SLOTS = 1 << 17
-"""Texts of up to a quarter as many shingles are made distinct in a hash table of 1 MB, larger ones by sorting in place.
-A table a quarter full costs 1.2 us for 430 shingles, half full 1.9: a second probe is a branch that was not foreseen."""
+"""Texts of up to a quarter as many shingles are made distinct in a hash table of 1 MB, larger ones by sorting.
+
+A quarter full, 430 shingles cost 1.2 us; half full 1.9, since each second probe is a mispredicted branch."""
 
 
 @compiled
