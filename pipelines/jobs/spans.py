@@ -89,52 +89,67 @@ class _Search:
         return open_dataset(RunFolder(self.root).uncut)
 
 
+Call = Callable[[list[PartTask], Callable[[dict[str, Any]], dict[str, Any]]], list[dict[str, Any]]]
+"""What calls a function for every task, wherever, and gives the results in the tasks' order."""
+
+
 def run(job: Job) -> dict[str, Any]:
     """Publish `attributes/repeated` and, where they are to be cut, the documents `cut`."""
-    documents = open_dataset(RunFolder(job.run_folder).uncut)
-    asked = job.spec["asked"]
+
+    def call(tasks: list[PartTask], function: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+        report = run_parts(job, tasks, function, total=len(tasks), stage="spans")
+        report.require_all()
+        return [result for result in report.results if result]
+
+    return find_spans(job.run_folder, job.spec["asked"], cut=job.spec["cut"], call=call)
+
+
+def find_spans(root: Path, asked: Mapping[str, str | None], *, cut: bool, call: Call) -> dict[str, Any]:
+    """All phases, each task by `call`."""
+    documents = open_dataset(RunFolder(root).uncut)
+    config = spans_config(**asked)
     shas = [part.sha256 for part in documents.parts]
-    base = fingerprint({"asked": spans_config(**asked).identity(), "memory": spans_config(**asked).memory, "of": shas})
-    search = _Search(job.run_folder, asked, base)
+    base = fingerprint({"asked": config.identity(), "memory": config.memory, "of": shas})
+    search = _Search(root, asked, base)
     sizes = {"parts": len(documents.parts)}
     if search.config.substrings:
-        sizes |= _search_substrings(job, search, sizes)
+        sizes |= _search_substrings(call, search, sizes)
     if search.config.lines:
-        sizes |= _search_lines(job, search, sizes)
-    return _publish(job, search, sizes)
+        sizes |= _search_lines(call, search, sizes)
+    return _publish(call, search, sizes, cut)
 
 
-def _search_substrings(job: Job, search: _Search, sizes: Mapping[str, int]) -> dict[str, int]:
+def _search_substrings(call: Call, search: _Search, sizes: Mapping[str, int]) -> dict[str, int]:
     """The phases up to RUNS by group; how many groups there are."""
     config = search.config.substrings
     assert config is not None
     text = sum(part.facts["text_bytes"] for part in search.documents().parts)
     if text * ARRAY_BYTES * max(1, config.width // 4) <= search.memory:
-        _phase(job, search, "array", search_whole, 1, sizes)
+        _phase(call, search, "array", search_whole, 1, sizes)
         return {"groups": 1, "whole": 1}
     ranges = choose_num_ranges(estimate_anchors(text, config), max(1, search.memory // ANCHOR_BYTES))
     sizes = {**sizes, "ranges": ranges}
-    _phase(job, search, "anchors", scatter_part_anchors, sizes["parts"], sizes)
-    shared = _phase(job, search, "shared", find_range_shared, ranges, sizes)
+    _phase(call, search, "anchors", scatter_part_anchors, sizes["parts"], sizes)
+    shared = _phase(call, search, "shared", find_range_shared, ranges, sizes)
     held = sum(result["units"] * config.width * ARRAY_BYTES + result["rows"] * MEMBER_BYTES for result in shared)
     sizes = {**sizes, "groups": 1 + held // search.memory}
-    _phase(job, search, "pieces", cut_part_pieces, sizes["parts"], sizes)
-    _phase(job, search, "repeats", find_group_repeats, sizes["groups"], sizes)
+    _phase(call, search, "pieces", cut_part_pieces, sizes["parts"], sizes)
+    _phase(call, search, "repeats", find_group_repeats, sizes["groups"], sizes)
     return {"groups": sizes["groups"], "whole": 0}
 
 
-def _search_lines(job: Job, search: _Search, sizes: Mapping[str, int]) -> dict[str, int]:
+def _search_lines(call: Call, search: _Search, sizes: Mapping[str, int]) -> dict[str, int]:
     """The phases up to REPEATED_LINES by range; how many ranges there are."""
     text = sum(part.facts["text_bytes"] for part in search.documents().parts)
     ranges = choose_num_ranges(text // 40, max(1, search.memory // (2 * ANCHOR_BYTES)))
     sizes = {**sizes, "line_ranges": ranges}
-    _phase(job, search, "lines", scatter_part_lines, sizes["parts"], sizes)
-    _phase(job, search, "counted", count_range_lines, ranges, sizes)
+    _phase(call, search, "lines", scatter_part_lines, sizes["parts"], sizes)
+    _phase(call, search, "counted", count_range_lines, ranges, sizes)
     return {"line_ranges": ranges}
 
 
 def _phase(
-    job: Job,
+    call: Call,
     search: _Search,
     phase: str,
     function: Callable[[dict[str, Any]], dict[str, Any]],
@@ -147,9 +162,7 @@ def _phase(
         )
         for number in range(count)
     ]
-    report = run_parts(job, tasks, function, total=count, stage="spans")
-    report.require_all()
-    return [result for result in report.results if result]
+    return call(tasks, function)
 
 
 def _once(
@@ -287,9 +300,9 @@ def count_range_lines(arguments: dict[str, Any]) -> dict[str, Any]:
     return _once("counted", REPEATED_LINES, make, arguments)
 
 
-def _publish(job: Job, search: _Search, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _publish(call: Call, search: _Search, sizes: Mapping[str, int], cut: bool) -> dict[str, Any]:
     """Measure and, where asked, cut every part; the manifests of both."""
-    folder, cut = RunFolder(job.run_folder), bool(job.spec["cut"])
+    folder = RunFolder(search.root)
     result = fingerprint({"spans": search.config.identity(), "of": _listed(search.documents().parts), "cut": cut})
     tasks = [
         PartTask(
@@ -298,9 +311,7 @@ def _publish(job: Job, search: _Search, sizes: Mapping[str, int]) -> dict[str, A
         )
         for number in range(sizes["parts"])
     ]
-    report = run_parts(job, tasks, measure_part, total=len(tasks), stage="spans")
-    report.require_all()
-    made = [found for found in report.results if found]
+    made = call(tasks, measure_part)
     stage = {"name": "spans", "version": VERSION, "asked": dict(search.asked), "cut": cut}
     measured = _manifest(folder.repeated, "repeated", stage, [found["measured"] for found in made])
     documents = search.documents().manifest

@@ -62,12 +62,11 @@ def find_repeats(batches: Iterable[pa.Table], config: SubstringConfig, memory: i
     members = _rank_members(pieces)
     text = _lay_out(pieces, config)
     size = len(text.data)
-    found = _Found(np.zeros(size, np.int32), np.full(size, -1, np.int32), np.zeros(size, np.bool_))
-    need = config.length * config.width
+    pieces_of = np.repeat(np.arange(len(pieces.texts), dtype=np.int32), np.diff(text.offsets))
+    found = _Found(np.zeros(size, np.int32), pieces_of, np.zeros(size, np.bool_))
     for positions, same in _equal_windows(text, config, memory):
         settle_groups(
-            read_only(positions), read_only(same), text.offsets, need, config.width,
-            members.lowest, members.second, members.counts, found.occurrences, found.example, found.is_first,
+            read_only(positions), read_only(same), members.lowest, members.second, members.counts, found.occurrences, found.example, found.is_first,
         )  # fmt: skip
     return _runs_table(pieces, members, text, found, config)
 
@@ -179,8 +178,23 @@ def _sort_windows(text: _Text, config: SubstringConfig) -> tuple[Positions, Flag
     positions = divsufsort(text.data) if len(text.data) else np.zeros(0, np.int32)
     if config.width > 1:
         positions = positions[positions % config.width == 0]
-    same = equals_before(text.data, read_only(positions), config.length * config.width, config.width)
+    need = config.length * config.width
+    same = equals_before(text.data, read_only(positions), need, config.width)
+    positions = positions[is_whole(text.offsets, need, config.width)[positions]]
     return positions, same[positions]
+
+
+@compiled
+def is_whole(offsets: Integers, need: int, width: int) -> Flags:
+    """bool[bytes]: whether a window of `need` bytes starts here and ends in its piece.
+
+    No other suffix lies between two that begin with equal windows, so those that are left stand side by side.
+    """
+    whole = np.zeros(offsets[-1], np.bool_)
+    for piece in range(len(offsets) - 1):
+        for position in range(offsets[piece], offsets[piece + 1] - width - need + 1, width):
+            whole[position] = True
+    return whole
 
 
 @compiled
@@ -284,7 +298,7 @@ def _reduce(value: np.uint64) -> np.uint64:
 @dataclass(frozen=True)
 class _Found:
     """Of each position of a text: how often its window stands (0: once), another place's rank, and whether the window
-    is the first of its kind at the first place of its piece."""
+    is the first of its kind at the first place of its piece. Until a window is found, `example` is its piece."""
 
     occurrences: npt.NDArray[np.int32]
     example: npt.NDArray[np.int32]
@@ -295,9 +309,6 @@ class _Found:
 def settle_groups(
     positions: Positions,
     same: Flags,
-    offsets: Integers,
-    need: int,
-    width: int,
     lowest: Integers,
     second: Integers,
     counts: Integers,
@@ -311,16 +322,14 @@ def settle_groups(
         stop = start + 1
         while stop < len(positions) and same[stop]:
             stop += 1
-        piece = np.searchsorted(offsets, positions[start], side="right") - 1
-        if offsets[piece + 1] - width - positions[start] >= need and (stop - start > 1 or counts[piece] > 1):
-            _settle(positions[start:stop], offsets, lowest, second, counts, occurrences, example, is_first)
+        if stop - start > 1 or counts[example[positions[start]]] > 1:
+            _settle(positions[start:stop], lowest, second, counts, occurrences, example, is_first)
         start = stop
 
 
 @compiled
 def _settle(
     group: Positions,
-    offsets: Integers,
     lowest: Integers,
     second: Integers,
     counts: Integers,
@@ -332,14 +341,15 @@ def _settle(
     largest = np.int64(1) << 62
     total, rank, place, next_rank, next_place = np.int64(0), largest, np.int64(0), largest, np.int64(0)
     for position in group:
-        piece = np.searchsorted(offsets, position, side="right") - 1
+        piece = example[position]
         total += counts[piece]
-        if (lowest[piece], position) < (rank, place):
+        low = lowest[piece]
+        if low < rank or (low == rank and position < place):
             next_rank, next_place = rank, place
-            rank, place = lowest[piece], np.int64(position)
-        elif (lowest[piece], position) < (next_rank, next_place):
-            next_rank, next_place = lowest[piece], np.int64(position)
-    piece = np.searchsorted(offsets, place, side="right") - 1
+            rank, place = low, np.int64(position)
+        elif low < next_rank or (low == next_rank and position < next_place):
+            next_rank, next_place = low, np.int64(position)
+    piece = example[place]
     if counts[piece] > 1 and second[piece] < next_rank:
         next_rank = second[piece]
     for position in group:

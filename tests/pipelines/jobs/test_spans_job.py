@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
-import pytest
 
 from pipelines.jobs import spans
 from pipelines.jobs.rewrite import rewrite_part
@@ -49,22 +47,15 @@ def make_run(root: Path, parts: Iterable[Iterable[int]]) -> RunFolder:
     return folder
 
 
-@pytest.fixture
-def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Run the job with its tasks called here, one after another, in reverse order."""
+def call(tasks: list[Any], function: Any) -> list[dict[str, Any]]:
+    """Tasks one after another, in reverse order."""
+    results = {task.identity: function(task.arguments) for task in reversed(tasks)}
+    return [results[task.identity] for task in tasks]
 
-    def run_parts(job: Any, tasks: Iterable[Any], function: Any, **more: Any) -> Any:
-        listed = list(tasks)
-        results = {task.identity: function(task.arguments) for task in reversed(listed)}
-        return SimpleNamespace(results=[results[task.identity] for task in listed], require_all=lambda: None)
 
-    monkeypatch.setattr(spans, "run_parts", run_parts)
-
-    def run(folder: RunFolder, *, substrings: str | None = None, lines: str | None = None, cut: bool = False) -> Any:
-        asked = {"repeated_spans": substrings, "repeated_lines": lines}
-        return spans.run(SimpleNamespace(run_folder=folder.root, spec={"asked": asked, "cut": cut}))  # type: ignore[arg-type]
-
-    return run
+def search(folder: RunFolder, *, substrings: str | None = None, lines: str | None = None, cut: bool = False) -> Any:
+    asked = {"repeated_spans": substrings, "repeated_lines": lines}
+    return spans.find_spans(folder.root, asked, cut=cut, call=call)
 
 
 def attributes(folder: RunFolder) -> dict[str, Any]:
@@ -86,7 +77,7 @@ ONE, MANY = [range(60)], [range(0, 7), range(7, 8), [], range(8, 60)]
 ASKED = {"substrings": "substring:80", "lines": "host:3"}
 
 
-def test_parts_and_memory_change_nothing(search: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+def test_parts_and_memory_change_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     whole = make_run(tmp_path / "whole", ONE)
     search(whole, **ASKED, cut=True)
     parted = make_run(tmp_path / "parted", MANY)
@@ -97,7 +88,7 @@ def test_parts_and_memory_change_nothing(search: Callable[..., Any], tmp_path: P
     assert texts(whole) == texts(parted)
 
 
-def test_what_is_found_and_cut(search: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_is_found_and_cut(tmp_path: Path) -> None:
     folder = make_run(tmp_path, MANY)
     result = search(folder, **ASKED, cut=True)
     rows, left = attributes(folder), texts(folder)
@@ -118,7 +109,7 @@ def test_what_is_found_and_cut(search: Callable[..., Any], tmp_path: Path) -> No
             assert row["content_hash"] == content_hash(row["text"].encode())
 
 
-def test_measuring_alone_changes_no_text(search: Callable[..., Any], tmp_path: Path) -> None:
+def test_measuring_alone_changes_no_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path, MANY)
     search(folder, **ASKED, cut=True)
     assert folder.documents == folder.cut
@@ -129,7 +120,7 @@ def test_measuring_alone_changes_no_text(search: Callable[..., Any], tmp_path: P
     assert not folder.of_texts()
 
 
-def test_a_search_that_was_half_done_ends_the_same(search: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_search_that_was_half_done_ends_the_same(tmp_path: Path) -> None:
     folder = make_run(tmp_path, MANY)
     search(folder, **ASKED, cut=True)
     before = attributes(folder), texts(folder)
@@ -139,7 +130,7 @@ def test_a_search_that_was_half_done_ends_the_same(search: Callable[..., Any], t
     assert (attributes(folder), texts(folder)) == before
 
 
-def test_what_earlier_rewrites_did_stands_beside_cut_texts(search: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_earlier_rewrites_did_stands_beside_cut_texts(tmp_path: Path) -> None:
     folder = make_run(tmp_path, ONE)
     (part,) = open_dataset(folder.ingested).parts
     asked = {"root": str(folder.root), "rewrite": ["clean_c4_lines"], "identity": "b" * 32, "part": part_to_json(part)}
