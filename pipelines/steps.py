@@ -166,7 +166,9 @@ def plan_rewrite(request: RunRequest, folder: RunFolder) -> StepPlan:
 def plan_spans(request: RunRequest, folder: RunFolder) -> StepPlan:
     asked = {name: getattr(request, name) for name in ("repeated_spans", "repeated_lines")}
     config, cut = spans_config(**asked), cuts_spans(request.rewrite)
-    basis = {"asked": config.identity(), "cut": cut, "documents": _uncut_documents(request, folder)}
+    basis: dict[str, Any] = {"asked": config.identity(), "cut": cut, "documents": _uncut_documents(request, folder)}
+    if is_asked("rewrite", request):
+        basis["rewrites"] = require_step(folder, "rewrite").result["rewrites"]
     return _plan("spans", "spans", {"asked": asked, "cut": cut}, basis)
 
 

@@ -133,7 +133,8 @@ def _as_documents(table: pa.Table) -> pa.Table:
 
 def _copy_parts(root: Path, size: int) -> None:
     """Two run folders with the first parts of the whole."""
-    documents, taken = open_dataset(root / "whole" / "documents"), []
+    documents = open_dataset(root / "whole" / "documents")
+    taken: list[Part] = []
     for part in documents.parts:
         if sum(part.facts["text_bytes"] for part in taken) < size:
             taken.append(part)
@@ -249,8 +250,9 @@ def _hints(data: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.uint64]:
     powers = np.cumprod(np.full(len(data), _BASE, np.uint64)) if len(data) else np.zeros(0, np.uint64)
     inverse = np.cumprod(np.full(len(data), pow(_BASE, -1, 1 << 64), np.uint64))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((data.astype(np.uint64) + np.uint64(1)) * inverse)])
-    mixed = (sums[length:] - sums[:-length]) * powers[: len(data) - length + 1]
-    return mixed >> np.uint64(64 - _HINT_BITS)
+    mixed: npt.NDArray[np.uint64] = (sums[length:] - sums[:-length]) * powers[: len(data) - length + 1]
+    mixed >>= np.uint64(64 - _HINT_BITS)
+    return mixed
 
 
 def _spans_of(root: Path, wanted: set[bytes]) -> dict[bytes, list[tuple[int, int]]]:

@@ -7,6 +7,7 @@ searched by one task, with the same result to the byte.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,10 @@ from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
-from storage.manifests import MANIFEST, Dataset, Manifest, align, open_dataset, write_manifest
+from storage.manifests import MANIFEST, Dataset, Manifest, align, find_manifest, open_dataset, write_manifest
 from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json
 from storage.schema import DOCUMENTS, IDENTIFIER
+from storage.stage import Stage
 
 VERSION = 1
 MEGABYTE = 1_000_000
@@ -303,7 +305,9 @@ def count_range_lines(arguments: dict[str, Any]) -> dict[str, Any]:
 def _publish(call: Call, search: _Search, sizes: Mapping[str, int], cut: bool) -> dict[str, Any]:
     """Measure and, where asked, cut every part; the manifests of both."""
     folder = RunFolder(search.root)
-    result = fingerprint({"spans": search.config.identity(), "of": _listed(search.documents().parts), "cut": cut})
+    rewrites = find_manifest(folder.rewrites) if cut else None
+    basis = {"of": _listed(search.documents().parts), "rewrites": rewrites.identity if rewrites else None}
+    result = fingerprint({"spans": search.config.identity(), "cut": cut, **basis})
     tasks = [
         PartTask(
             identity=fingerprint({"measured": result, "number": number}),
@@ -366,37 +370,43 @@ def measure_part(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_part(folder: RunFolder, arguments: dict[str, Any], name: str) -> tuple[Part, Part]:
-    """Both files of a part in one pass over its texts."""
-    search, number, cut = arguments["search"], arguments["number"], arguments["cut"]
-    part, columns = search.documents().parts[number], _columns(search.config)
-    stage = [cut_stage(columns)] if cut else []
-    rewrite, did = chain(stage), rewrites_schema(stage)
+    """Both files of a part in one pass over its texts; the narrow one is held in memory until the texts are written."""
+    search, cut = arguments["search"], arguments["cut"]
+    part, columns = search.documents().parts[arguments["number"]], _columns(search.config)
+    stages = [cut_stage(columns)] if cut else []
     rows: list[pa.RecordBatch] = []
+    texts = _texts(search, arguments["number"], arguments["sizes"], stages, rows)
+    written = _commit_cut(folder, part, name, texts) if cut else part
+    deque(texts, maxlen=0)  # with a cut nothing is left, but where the texts were there and their counts were not
+    table = pa.Table.from_batches(rows, schema=_attributes_schema(columns, rewrites_schema(stages)))
+    for column in _carried(folder, part) if cut else []:
+        table = table.append_column(*column)
+    facts = _facts(table, columns, cut)
+    return written, commit_table(folder.repeated, name, table, schema=table.schema, of=written.sha256, facts=facts)
+
+
+def _texts(
+    search: _Search, number: int, sizes: Mapping[str, int], stages: list[Stage], rows: list[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """The documents of a part as `stages` leave them; their attributes are added to `rows`."""
+    rewrite, columns = chain(stages), _columns(search.config)
+    names = tuple(stage.name for stage in stages)
+    for batch, found in _measured_batches(search, number, sizes):
+        documents, counts = rewrite(_beside(batch, found, columns))
+        rows.append(_beside(found, counts, names))
+        yield documents.select(DOCUMENTS.names)
+
+
+def _commit_cut(folder: RunFolder, part: Part, name: str, texts: Iterator[pa.RecordBatch]) -> Part:
+    """The part `name` of the cut documents; `from` stays the file of the ingested ones."""
     facts: dict[str, Any] = {**part.facts, "from": part.facts.get("from", part.file), "text_bytes": 0}
 
-    def texts() -> Iterator[pa.RecordBatch]:
-        for batch, found in _measured_batches(search, number, arguments["sizes"]):
-            documents, counts = rewrite(_beside(batch, found, columns))
-            rows.append(_beside(found, counts, tuple(did.names[1:])))
-            facts["text_bytes"] += pc.sum(pc.binary_length(documents.column("text"))).as_py() or 0
-            yield documents.select(DOCUMENTS.names)
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in texts:
+            facts["text_bytes"] += pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0
+            yield batch
 
-    if cut:
-        documents = texts()
-        written = commit_table(folder.cut, name, documents, schema=DOCUMENTS, facts=facts)
-        for _ in documents:  # nothing is left but where the texts were there and their counts were not
-            pass
-    else:
-        written = part
-        for _ in texts():
-            pass
-    schema = _attributes_schema(columns, did)
-    table = pa.Table.from_batches(rows, schema=schema)
-    carried = _carried(folder, part) if cut else []
-    for column in carried:
-        table = table.append_column(*column)
-    counted = _facts(table, columns, cut)
-    return written, commit_table(folder.repeated, name, table, schema=table.schema, of=written.sha256, facts=counted)
+    return commit_table(folder.cut, name, counted(), schema=DOCUMENTS, facts=facts)
 
 
 def _beside(batch: pa.RecordBatch, other: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
@@ -412,7 +422,7 @@ def _attributes_schema(columns: tuple[str, ...], did: pa.Schema) -> pa.Schema:
 
 def _carried(folder: RunFolder, part: Part) -> list[tuple[pa.Field, pa.ChunkedArray]]:
     """What earlier rewrites did to the part: it must stand beside the cut texts, not beside those before."""
-    if not (folder.rewrites / MANIFEST).exists():
+    if find_manifest(folder.rewrites) is None:
         return []
     rewrites = open_dataset(folder.rewrites)
     theirs = {ours.identity: found for ours, found in align(open_dataset(folder.uncut), rewrites)}[part.identity]

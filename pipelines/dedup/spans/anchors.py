@@ -193,12 +193,8 @@ def _least(ring: Hashes, first: int, last: int) -> int:
 def _roll(rolling: np.uint64, data: Bytes, entering: int, leaving: int, width: int, power: np.uint64) -> np.uint64:
     """The hash of the next k-gram: a unit enters, and, unless the place is negative, one leaves."""
     if width == 1 and leaving >= 0:
-        return (
-            rolling * _BASE
-            + np.uint64(data[entering])
-            + np.uint64(1)
-            - (np.uint64(data[leaving]) + np.uint64(1)) * power
-        )
+        left = (np.uint64(data[leaving]) + np.uint64(1)) * power
+        return rolling * _BASE + np.uint64(data[entering]) + np.uint64(1) - left
     rolling = _roll_in(rolling, data, entering, entering + width)
     if leaving >= 0:
         left = _roll_in(np.uint64(0), data, leaving, leaving + width)

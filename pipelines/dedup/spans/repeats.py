@@ -65,9 +65,8 @@ def find_repeats(batches: Iterable[pa.Table], config: SubstringConfig, memory: i
     pieces_of = np.repeat(np.arange(len(pieces.texts), dtype=np.int32), np.diff(text.offsets))
     found = _Found(np.zeros(size, np.int32), pieces_of, np.zeros(size, np.bool_))
     for positions, same in _equal_windows(text, config, memory):
-        settle_groups(
-            read_only(positions), read_only(same), members.lowest, members.second, members.counts, found.occurrences, found.example, found.is_first,
-        )  # fmt: skip
+        given = (read_only(positions), read_only(same), members.lowest, members.second, members.counts)
+        settle_groups(*given, found.occurrences, found.example, found.is_first)
     return _runs_table(pieces, members, text, found, config)
 
 

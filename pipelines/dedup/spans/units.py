@@ -1,7 +1,7 @@
 """Texts as strings of units that can be compared: bytes, words or tokens, and where each unit stands in its text.
 
 Invariant: two units are equal exactly if their bytes here are (words: 64-bit hashes of their lower-case letters), and a
-byte 0xFF never starts a unit, so that it can part pieces. Bytes cost nothing; words are scanned at 150 MB/s; a
+byte 0xFF never starts a unit, so that it can part pieces. Bytes cost nothing; words are scanned at 70 MB/s; a
 tokenizer runs at its own speed, once for each phase that looks at a text.
 """
 
