@@ -113,8 +113,13 @@ def measure(sentences: Sentences, num_documents: int, folder: Path) -> tuple[lis
     return [*rows, *recall_rows(sentences, folder), *precision_rows(sentences, folder)], notes
 
 
-def corpus_of(share: float, num_documents: int, *, pairs: float = 0.0) -> PlantedCorpus:
-    return PlantedCorpus(near_duplicates=share, pairs=pairs, documents_per_part=min(10_000, num_documents))
+def corpus_of(share: float, num_documents: int) -> PlantedCorpus:
+    return PlantedCorpus(near_duplicates=share, documents_per_part=min(10_000, num_documents))
+
+
+def corpus_of_pairs(num_documents: int, share: float = 0.0) -> PlantedCorpus:
+    """Without copies: a pair is reported of a copy group's representative, which need not be the planted original."""
+    return PlantedCorpus(near_duplicates=share, pairs=0.3, copies=0.0, documents_per_part=min(10_000, num_documents))
 
 
 def write_corpus(sentences: Sentences, corpus: PlantedCorpus, num_documents: int, folder: Path) -> list[Path]:
@@ -234,7 +239,7 @@ def gaoya_rate(documents: pa.Table) -> float | None:
 
 def recall_rows(sentences: Sentences, folder: Path) -> list[Row]:
     """Found of the planted pairs, by the similarity that the plain implementation measures."""
-    corpus, config = corpus_of(0.0, RECALL_DOCUMENTS, pairs=0.3), DedupConfig()
+    corpus, config = corpus_of_pairs(RECALL_DOCUMENTS), DedupConfig()
     files = write_corpus(sentences, corpus, RECALL_DOCUMENTS, folder / "recall-documents")
     pairs, _ = FileSearch(folder / "recall", config, files).run()
     reported = _numbers_of(pairs)
@@ -266,7 +271,7 @@ def shingles_of(
 
 def precision_rows(sentences: Sentences, folder: Path) -> list[Row]:
     """How much of what is reported and dropped is true by brute force over all pairs of a small corpus."""
-    corpus, config = corpus_of(0.3, BRUTE_FORCE_DOCUMENTS, pairs=0.3), DedupConfig()
+    corpus, config = corpus_of_pairs(BRUTE_FORCE_DOCUMENTS, 0.3), DedupConfig()
     files = write_corpus(sentences, corpus, BRUTE_FORCE_DOCUMENTS, folder / "brute-documents")
     pairs, keepers = FileSearch(folder / "brute", config, files).run()
     sets = shingles_of(sentences, corpus, range(BRUTE_FORCE_DOCUMENTS), config)
