@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import resource
+import string
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from pipelines.jobs import spans
 from pipelines.jobs.rewrite import rewrite_part
@@ -143,3 +149,28 @@ def test_what_earlier_rewrites_did_stands_beside_cut_texts(tmp_path: Path) -> No
     assert set(next(iter(attributes(folder).values()))) == {
         "doc_id", "repeated", "remove_repeated_spans", "clean_c4_lines"
     }  # fmt: skip
+
+
+def peak_of_a_large_document(root: Path, memory: int) -> tuple[int, int, int]:
+    """(bytes in spans, memory before, memory at its peak), in a process of its own."""
+    rng = random.Random(1)
+    passage = "".join(rng.choices(string.ascii_letters, k=1_000))
+    block = rng.randbytes(25_000_000).hex()
+    large = f"{block[:10_000_000]}{passage}{block[10_000_000:]}{passage}"
+    folder, rows = RunFolder(root), documents_table([replace(document(0), text=large)])
+    part = commit_table(folder.ingested, "a" * 32, rows, schema=DOCUMENTS, facts={"text_bytes": len(large)})
+    write_manifest(folder.ingested, Manifest(kind="documents", identity="d", stage={}, parts=(part,)))
+    del block, large, rows
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = search(folder, substrings=f"substring:200,memory={memory}")
+    return found["found"]["repeated"]["bytes"], before << 10, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@pytest.mark.slow
+def test_a_document_of_fifty_megabytes_stays_within_the_memory(tmp_path: Path) -> None:
+    """Beside the memory asked for there is the document itself: as text, as larger strings, and as it is read."""
+    memory = 200
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        covered, before, peak = pool.submit(peak_of_a_large_document, tmp_path, memory).result()
+    assert covered == 2_000
+    assert peak - before < memory * 1_000_000 + 4 * 50_000_000
