@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 import resource
@@ -15,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.commands.gc import find_garbage
 from pipelines.jobs import spans
 from pipelines.jobs.rewrite import rewrite_part
+from pipelines.request import REQUEST_FILE, RunRequest
 from pipelines.run_folder import RunFolder, forget_spans
 from storage.identity import content_hash
 from storage.manifests import Manifest, align, open_dataset, write_manifest
@@ -149,6 +152,21 @@ def test_what_earlier_rewrites_did_stands_beside_cut_texts(tmp_path: Path) -> No
     assert set(next(iter(attributes(folder).values()))) == {
         "doc_id", "repeated", "remove_repeated_spans", "clean_c4_lines"
     }  # fmt: skip
+
+
+def test_work_files_and_what_is_not_asked_any_more_are_garbage(tmp_path: Path) -> None:
+    """Work files hold text, so a removal must find them."""
+    folder = make_run(tmp_path, ONE)
+    search(folder, **ASKED, cut=True)
+
+    def garbage(**asked: Any) -> set[Path]:
+        request = RunRequest(out=str(folder.root), **asked).to_json()
+        (folder.root / REQUEST_FILE).write_text(json.dumps({"request": request}))
+        return set(find_garbage(folder))
+
+    asked = {"repeated_spans": ASKED["substrings"], "repeated_lines": ASKED["lines"]}
+    assert garbage(**asked, rewrite=("remove_repeated_spans",)) == {folder.spans}
+    assert {folder.spans, folder.cut, folder.repeated} <= garbage()
 
 
 def peak_of_a_large_document(root: Path, memory: int) -> tuple[int, int, int]:
