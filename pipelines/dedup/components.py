@@ -5,8 +5,9 @@ that it sees by stars round their least nodes, and each edge travels to the rang
 changes nothing, every edge points at its component's least node: the alternating stars of Kiveris et al. ("Connected
 Components in MapReduce and Beyond", 2014), with a whole range contracted at once instead of one node's neighbours.
 
-Two million documents in chains of 64 took 5 rounds over 8 ranges, 3 over 1; a task holds its range's edges (16 bytes
-each), never a tree's root, which would hold them all.
+Two million documents in chains of 64, which the web does not have, took 8 rounds over 8 ranges, 10 over 64 and 2 over
+one, and at most 3.4 times their edges in between. A task holds its range's edges (16 bytes each), never a tree's root,
+which would hold them all.
 """
 
 from __future__ import annotations

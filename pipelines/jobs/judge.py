@@ -6,7 +6,6 @@ and then each part is judged with it. Nothing is measured here: moving a thresho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,7 @@ from mixtures.fitting import fit_policy, limits_from_json, limits_to_json
 from mixtures.hosts import count_hosts, open_catalogue
 from mixtures.judge import judge_duplicates, judge_rules
 from mixtures.policy import load_policy
-from pipelines.dedup.candidates import CANDIDATES
-from pipelines.dedup.components import TRAVELLING
-from pipelines.dedup.keepers import SETTLE_ROUNDS
 from pipelines.dedup.range_files import RangeFiles, read_range
-from pipelines.dedup.search.generations import Search
-from pipelines.dedup.search.run import Run, verify_groups
-from pipelines.dedup.search.verification import Group
 from pipelines.duplicates import (
     SETTLED,
     confirm_keepers,
@@ -33,13 +26,12 @@ from pipelines.duplicates import (
     duplicates_of,
     find_members,
     rank_members,
-    read_found,
     read_members,
-    settle_range,
 )
 from pipelines.jobs.deduplicate import finished_search, run_on_cluster
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
+from pipelines.jobs.settle import Settling, settle_ranges
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
 from storage.manifests import Dataset, open_dataset
@@ -130,37 +122,9 @@ def fit_limits(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bound(catalogue: Dataset, part: Part, arguments: dict[str, Any]) -> tuple[pa.Table, BoundPolicy]:
-    policy = _bind(catalogue, part, arguments["policy"], arguments["fitted"])
+    fitted = limits_from_json(arguments["fitted"])
+    policy = bind_policy(load_policy(arguments["policy"]), catalogue.schema(part), fitted)
     return catalogue.read(part, list(dict.fromkeys(["doc_id", "source", *policy.columns]))), policy
-
-
-def _bind(catalogue: Dataset, part: Part, policy: str, fitted: dict[str, Any]) -> BoundPolicy:
-    return bind_policy(load_policy(policy), catalogue.schema(part), limits_from_json(fitted))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settling:
-    """What the tasks of one policy's settling share. `ranked`: files of the members' ranks; `groups`: how many groups
-    verify what one range asks for."""
-
-    root: Path
-    policy: str
-    fitted: dict[str, Any]
-    files: RangeFiles
-    ranked: tuple[Path, ...]
-    groups: int
-    search: Search
-
-    @property
-    def folder(self) -> RunFolder:
-        return RunFolder(self.root)
-
-    def asked(self, turn: int) -> RangeFiles:
-        """The files of the pairs that a round asked for."""
-        return RangeFiles(self.files.folder / "asked", fingerprint([self.search.now.base, self.files.base, turn]))
-
-    def asked_groups(self, number: int) -> range:
-        return range(number * self.groups, (number + 1) * self.groups)
 
 
 def rank_part(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +156,7 @@ def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fi
     base = fingerprint(
         {**basis, "ranks": [file.name for file in ranked], "found": [d.manifest.identity for d in found]}
     )
-    settling = _Settling(
+    settling = Settling(
         root=job.run_folder,
         policy=job.spec["policy"],
         fitted=fitted,
@@ -201,62 +165,7 @@ def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fi
         groups=-(-search.now.groups // search.now.nodes),
         search=search,
     )
-    return _settle_ranges(settling, run_on_cluster(job, "judge"), count_settle_ranges(folder))
-
-
-def _settle_ranges(settling: _Settling, run_tasks: Run, num_ranges: int) -> list[str]:
-    """Settle every range, verify the pairs that some ask for, and settle those again until they ask for none."""
-    last, open_ranges = [0] * num_ranges, list(range(num_ranges))
-    for turn in range(SETTLE_ROUNDS + 1):
-        tasks = [{"settling": settling, "number": number, "round": turn} for number in open_ranges]
-        missing = [result["missing"] for result in run_tasks(settle_one_range, tasks)]
-        for number in open_ranges:
-            last[number] = turn
-        open_ranges = [number for number, count in zip(open_ranges, missing, strict=True) if count]
-        if not open_ranges or turn == SETTLE_ROUNDS:
-            break
-        verify_groups(settling.search, settling.asked(turn), _asked_groups(settling, open_ranges, turn), run_tasks)
-    return [str(settling.files.path(f"settled-{turn}", number)) for number, turn in enumerate(last)]
-
-
-def _asked_groups(settling: _Settling, numbers: list[int], turn: int) -> list[Group]:
-    return [
-        Group(number=group, range=i, candidates=(settling.files.path(f"missing-{turn}", number),))
-        for number in numbers
-        for i, group in enumerate(settling.asked_groups(number))
-    ]
-
-
-def settle_one_range(arguments: dict[str, Any]) -> dict[str, Any]:
-    """SETTLED of one range after the pairs of earlier rounds, and the CANDIDATES that it still asks for."""
-    settling, number, turn = arguments["settling"], arguments["number"], arguments["round"]
-    files = settling.files
-    done = files.facts(f"settled-{turn}", number)
-    if done is None:
-        catalogue = open_catalogue(settling.folder.catalogue)
-        policy = _bind(catalogue, catalogue.parts[0], settling.policy, settling.fitted)
-        found = read_found(settling.folder, number)
-        asked = [CANDIDATES.empty_table()]
-        for earlier in range(turn):
-            found = found.with_pairs(_verified(settling, earlier, number))
-            asked += _asked(files, earlier, number, settling.groups)
-        settled, missing = settle_range(
-            policy, settling.ranked, number, found, pa.concat_tables(asked), settling.groups
-        )
-        files.commit(f"missing-{turn}", number, missing)
-        done = files.commit(f"settled-{turn}", number, settled, missing=len(missing))
-    return {"documents": 0, "missing": done["missing"]}
-
-
-def _asked(files: RangeFiles, turn: int, number: int, num_groups: int) -> list[pa.Table]:
-    return [read_range(files.paths(f"missing-{turn}", [number]), group, CANDIDATES) for group in range(num_groups)]
-
-
-def _verified(settling: _Settling, turn: int, number: int) -> pa.Table:
-    """PAIRS that a range asked for in a round."""
-    files = settling.asked(turn).paths("kept/pairs", settling.asked_groups(number))
-    tables = [read_range(files, node, TRAVELLING["pairs"]) for node in range(settling.search.now.nodes)]
-    return pa.concat_tables(tables).drop_columns(["range"])
+    return settle_ranges(settling, run_on_cluster(job, "judge"), count_settle_ranges(folder))
 
 
 def judge_part(arguments: dict[str, Any]) -> dict[str, Any]:
