@@ -21,7 +21,12 @@ MODELS: dict[str, type[WrittenFile]] = {"policy": Policy, "recipe": Recipe}
 
 def schema_text(name: str) -> str:
     """The schema `policy` or `recipe`, as JSON text."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **MODELS[name].model_json_schema()}
+    return schema_of(MODELS[name])
+
+
+def schema_of(model: type[WrittenFile]) -> str:
+    """The JSON Schema of a model of a file, as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
     return json.dumps(_without_noise(schema), indent=2, ensure_ascii=False) + "\n"
 
 

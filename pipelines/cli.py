@@ -53,7 +53,12 @@ def cli() -> None:
 @click.option(
     "--policy", default=None, metavar="YAML", help="A policy file, or a shipped one.  [default: the recipe's]"
 )
-@click.option("--labels", default=None, metavar="JSONL", help="Labelled texts to train the quality head on.")
+@click.option(
+    "--labels",
+    default=None,
+    metavar="PATH",
+    help="Labelled texts (JSONL), or annotations, for the quality head.",
+)
 @click.option(
     "--bucket-source",
     "bucket_sources",
@@ -117,6 +122,65 @@ def run(**options: object) -> None:
     from pipelines.commands.run import run_command
 
     run_command(options)
+
+
+@cli.command()
+@OUT
+@click.option(
+    "--rubric",
+    default="educational_direct_en",
+    show_default=True,
+    metavar="YAML",
+    help="A rubric file, or a shipped one.",
+)
+@click.option(
+    "--server", default=None, metavar="URL", help="An OpenAI-compatible server, e.g. http://localhost:8000/v1."
+)
+@click.option("--model", default=None, metavar="NAME|PATH", help="The server's model; without one, a folder for vLLM.")
+@click.option(
+    "--api-key-env", "key_variable", default=None, metavar="NAME", help="Environment variable with the server's key."
+)
+@click.option("--sample", type=int, default=1000, show_default=True, help="Documents to rate.")
+@click.option(
+    "--most-per-stratum",
+    type=int,
+    default=None,
+    help="At most so many of one source, language and length.  [default: all]",
+)
+@click.option(
+    "--share",
+    type=click.Choice(["proportional", "equal"]),
+    default="proportional",
+    show_default=True,
+    help="Strata give documents by their size, or alike.",
+)
+@click.option("--where", default=None, metavar="SQL", help="Condition on documents, e.g. \"language.label = 'en'\".")
+@click.option("--dropped", is_flag=True, default=False, help="Rate documents that the policy dropped too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="Temperature of the model.")
+@click.option(
+    "--constraint",
+    type=click.Choice(["auto", "structured_outputs", "guided_choice", "response_format", "none"]),
+    default="auto",
+    show_default=True,
+    help="How the server is told that an answer is one digit; auto asks vLLM for its version.",
+)
+@click.option("--concurrency", type=int, default=64, show_default=True, help="Requests in flight.")
+@click.option(
+    "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="Seconds for one request."
+)
+@click.option("--tensor-parallel", type=int, default=1, show_default=True, help="GPUs of one copy of the model.")
+@click.option("--max-tokens", type=int, default=None, help="Context of the model in vLLM.  [default: the model's]")
+@click.option("--dtype", default="auto", show_default=True, help="Number format of the model in vLLM, e.g. bfloat16.")
+@click.option(
+    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
+)
+@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
+def annotate(**options: object) -> None:
+    """Have a language model rate a sample of a run's documents; finished ratings are never paid for twice."""
+    from pipelines.commands.annotate import annotate_command
+
+    annotate_command(options)
 
 
 @cli.command()

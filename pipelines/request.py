@@ -17,6 +17,7 @@ from typing import Any
 
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
+from storage.manifests import MANIFEST
 from storage.stage import package_versions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,11 +155,18 @@ def _matching(named: Sequence[str]) -> list[Path]:
     return [Path(name) for item in named for name in sorted(glob(os.path.expanduser(item.split("=", 1)[-1])))]
 
 
+def _labels(request: RunRequest) -> list[Path]:
+    """The file that changes when the labels do."""
+    path = Path(request.labels or "")
+    file = path / MANIFEST if path.is_dir() else path
+    return [file] if request.labels and file.is_file() else []
+
+
 def quick_identity(request: RunRequest, yaml_files: Sequence[Path]) -> str:
     """32 hex digits of the request, the sizes and times of its local inputs, its YAML files and the versions here."""
     where = {"out", "ray_address", "workers"}
     asked = {name: value for name, value in request.to_json().items() if name not in where}
-    files = [*local_files(request), *_matching(request.benchmarks)]
+    files = [*local_files(request), *_matching(request.benchmarks), *_labels(request)]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return fingerprint(
         {

@@ -127,6 +127,9 @@ class RunFolder:
     def artifact(self, name: str, identity: str) -> Path:
         return self.root / "artifacts" / name / identity
 
+    def annotations(self, place: str) -> Path:
+        return self.root / "annotations" / place
+
     def decisions(self, policy: str) -> Path:
         return self.root / "decisions" / policy
 

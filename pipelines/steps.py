@@ -19,6 +19,7 @@ from classifiers.quality.models import DEFAULT_MODEL
 from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
+from pipelines.annotated import identify_labels, is_annotation
 from pipelines.contamination import benchmark_stage, contamination_spec
 from pipelines.dedup.spans.parameters import spans_config
 from pipelines.removal import read_removals
@@ -218,15 +219,20 @@ def plan_embed(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 
 def check_labels(request: RunRequest) -> None:
-    if request.labels and not Path(request.labels).is_file():
-        raise InputError("there is no file of labels", at=request.labels, hint="give the path of a JSONL file")
+    if not request.labels or Path(request.labels).is_file() or is_annotation(Path(request.labels)):
+        return
+    raise InputError(
+        "there are no labels",
+        at=request.labels,
+        hint="give the path of a JSONL file, or a folder that `gristmill annotate` wrote",
+    )
 
 
 def plan_score(request: RunRequest, folder: RunFolder) -> StepPlan:
     check_labels(request)
     basis = {
         "embeddings": require_step(folder, "embed").result["identity"],
-        "labels": hash_file(request.labels) if request.labels else None,
+        "labels": identify_labels(Path(request.labels)) if request.labels else None,
         "copies": require_step(folder, "deduplicate").result["base"],
     }
     sources = {**_labelled_sources(request), "bucket_sources": bucket_sources_of(request)}

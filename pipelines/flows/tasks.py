@@ -30,7 +30,8 @@ def do(run: Session, step: str) -> StepRecord:
     return record
 
 
-def _is_worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
+def is_worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether a step failed by a machine's fault."""
     try:
         state.result()
     except CurationError:
@@ -40,7 +41,7 @@ def _is_worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
-@task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=2, retry_condition_fn=_is_worth_retrying)
+@task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=2, retry_condition_fn=is_worth_retrying)
 def do_step(run: Session, step: str) -> StepRecord:
     """Plan the step, and submit its Ray job unless the same was done here before."""
     with disk_errors(run.folder.root):
@@ -63,7 +64,7 @@ def _do(run: Session, step: str) -> StepRecord:
 
 
 def _submit(run: Session, step: str, plan: StepPlan) -> StepRecord:
-    progress, cluster = _Progress(step), run.cluster()
+    progress, cluster = StepProgress(step), run.cluster()
     outcome = submit_stage(
         cluster,
         job=plan.job,
@@ -85,7 +86,7 @@ def _submit(run: Session, step: str, plan: StepPlan) -> StepRecord:
     )
 
 
-class _Progress:
+class StepProgress:
     """A job's progress, to the observer and as a Prefect progress artifact (at most ten updates: each is a request)."""
 
     def __init__(self, step: str) -> None:

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from classifiers.quality.artifact import find_head, write_head
 from classifiers.quality.buckets import BucketThresholds, fit_buckets, read_thresholds, write_thresholds
 from classifiers.quality.head import FittedHead, HeadConfig, fit_head, head_identity, refuse_rows
-from classifiers.quality.labels import label_sources, read_labels, sources_meaning
+from classifiers.quality.labels import label_sources, sources_meaning
 from classifiers.quality.stage import QUALITY, score, vectors_of
 from classifiers.quality.training import LabelledRows
+from pipelines.annotated import head_config, read_labelled
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.embed import COLUMN, encoder_stage
 from pipelines.jobs.job import Job
@@ -85,7 +86,7 @@ def fit_scores(arguments: dict[str, Any]) -> dict[str, Any]:
     folder = RunFolder(Path(arguments["root"]))
     home, encoder = folder.root / "artifacts" / HEADS, encoder_stage(arguments["encoder"]).identity()
     rows = _labelled_rows(folder, arguments)
-    config = HeadConfig()
+    config = head_config(Path(arguments["labels"])) if arguments["labels"] else HeadConfig()
     if reason := refuse_rows(rows, config):
         return {"scorer": fingerprint({"none": reason}), "meaning": f"No document was scored: {reason}."}
     identity = head_identity(rows, config, encoder=encoder)
@@ -184,7 +185,7 @@ def _rows_of_file(path: Path, encoder: str | None) -> LabelledRows:
     """A user's labelled texts, embedded here; groups are their texts' hashes."""
     from pipelines.jobs.worker import worker_function
 
-    labelled = read_labels(path)
+    labelled = read_labelled(path)
     texts = labelled.table["text"].combine_chunks()
     stage = encoder_stage(encoder)
     embedded = worker_function(stage)(pa.record_batch({"text": texts}))
