@@ -14,7 +14,7 @@ export DO_NOT_TRACK := 1
 
 PEERS := .cache/peers
 
-.PHONY: run test test-full lint types docs setup setup-test golden clean
+.PHONY: run test test-full test-vllm lint types docs setup setup-test golden clean
 
 run: $(READY)  ## curate, mix, tokenize, train, evaluate and report on the embedded default
 	@$(BIN)/gristmill run --out $(OUT)
@@ -24,6 +24,9 @@ test: $(TEST_READY)  ## set up and pass the tests
 
 test-full: $(TEST_READY)  ## the long tests that `make test` leaves out; the last result stands in tests/FULL_RESULT.txt
 	$(BIN)/python -m pytest -m "slow and not gpu" -rpfEs --tb=short -o addopts="-q --strict-markers --import-mode=importlib" --durations=0 | tee tests/FULL_RESULT.txt
+
+test-vllm: $(TEST_READY)  ## vLLM for real, on the CPU, in an environment of its own (3 GB, built once under .cache/vllm)
+	$(BIN)/python -m pytest tests/vllm -m vllm -rs --tb=short -o addopts="-q --strict-markers --import-mode=importlib"
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

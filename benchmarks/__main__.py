@@ -11,11 +11,15 @@ FOLDER = Path(__file__).resolve().parent
 PEERS = Path(os.environ.get("GRISTMILL_PEERS", FOLDER.parent / ".cache" / "peers"))
 """Where the peers are installed, with packages of theirs that Gristmill has too: so it comes last on the path."""
 
+ALSO_CALLED = {"judge": "annotation"}
+"""Other names by which people ask for a benchmark."""
+
 
 def names() -> dict[str, str]:
     """Every benchmark by name, and its module: a file under speed/, quality/ or outcome/ with a `main(arguments)`."""
     files = (file for kind in ("speed", "quality", "outcome") for file in sorted((FOLDER / kind).glob("[!_]*.py")))
-    return {file.stem: f"benchmarks.{file.parent.name}.{file.stem}" for file in files}
+    found = {file.stem: f"benchmarks.{file.parent.name}.{file.stem}" for file in files}
+    return found | {other: found[name] for other, name in ALSO_CALLED.items()}
 
 
 def main(arguments: list[str]) -> int:
