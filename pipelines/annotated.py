@@ -1,8 +1,8 @@
 """Annotations as labels: the ratings of a run's documents beside their texts, as the quality head learns from them.
 
-Invariant: a rating counts for the text that was rated, whole as the document has it, so that the head's folds know it; where the document was rewritten or removed since, it is left
-out. The label is the expected value on the rubric's scale, so the head learns a regression, and the rubric's threshold
-is where its figures are cut into classes.
+Invariant: a rating counts for the text that was rated, whole, by which the head's folds know it; where the document was
+rewritten or removed since, it is left out. The label is the expected value on the rubric's scale, so the head learns a
+regression, and the rubric's threshold is where its figures are cut into classes.
 """
 
 from __future__ import annotations
