@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipelines.dedup.verify import merge_pairs
 from storage.errors import DatasetError
 from storage.manifests import open_dataset
 from tests.pipelines.dedup.dedup_corpora import as_set, corpus, edited, exhaustive, family_corpus, shuffled_parts
-from tests.pipelines.dedup.searching import published, search, small_ranges
+from tests.pipelines.dedup.searching import one_by_one, published, search, small_ranges
 
 CONFIG = exhaustive(0.5, bucket_limit=4, leader_limit=3)
 
@@ -88,6 +89,25 @@ def test_what_is_tied_together_is_settled_together(tmp_path: Path, monkeypatch: 
     crowds = open_dataset(tmp_path / "crowds")
     buckets = [set(crowds.read(part)["bucket"].to_pylist()) for part in crowds.parts]
     assert sum(map(len, buckets)) == len(set().union(*buckets)) > 0
+
+
+def test_the_driver_is_told_counts_and_parts_and_never_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_ranges(monkeypatch, ranges=2, nodes=2)
+    said: dict[int, int] = {}
+    for copies in (1, 8):
+        parts = [
+            corpus([f"{text} {n}" for text in part["text"].to_pylist() for n in range(copies)]) for part in some_parts()
+        ]
+        sizes: list[int] = []
+
+        def run(task: Task, arguments: Sequence[dict[str, Any]], sizes: list[int] = sizes) -> list[dict[str, Any]]:
+            results = one_by_one(task, arguments)
+            sizes.extend(len(json.dumps(result)) for result in results)
+            return results
+
+        search(tmp_path / str(copies), parts, CONFIG, run)
+        said[copies] = max(sizes)
+    assert said[8] <= said[1] + 20 < 2_000, "eight times the documents add digits to counts"
 
 
 class Killed(Exception):
