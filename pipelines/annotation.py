@@ -22,7 +22,7 @@ from pipelines.rubrics import load_rubric
 from pipelines.run_folder import RunFolder, require_step
 from storage.errors import InputError
 from storage.identity import fingerprint
-from storage.manifests import read_manifest
+from storage.manifests import find_manifest, read_manifest
 
 DEFAULT_RUBRIC = "educational_direct_en"
 SHORT_IDENTITY = 12
@@ -118,6 +118,14 @@ def plan_annotation(request: AnnotationRequest, folder: RunFolder) -> Annotation
     identity = fingerprint({"annotate": origin.identity(), "sample": sample, "catalogue": catalogue})
     gpus = request.tensor_parallel if offline else 0
     return AnnotationPlan(place=spec["place"], identity=identity, spec={**spec, "identity": identity}, gpus=gpus)
+
+
+def find_finished(folder: RunFolder, plan: AnnotationPlan) -> dict[str, Any] | None:
+    """The counts of an earlier run of the same request whose documents all have a label; else None."""
+    manifest = find_manifest(folder.annotations(plan.place))
+    facts = manifest.facts if manifest else {}
+    is_whole = facts.get("asked") == plan.identity and facts["labelled"] == facts["documents"]
+    return {"place": plan.place, **facts} if is_whole else None
 
 
 def _model(request: AnnotationRequest) -> tuple[ServerConfig | None, OfflineConfig | None, str, str]:

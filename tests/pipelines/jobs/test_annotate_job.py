@@ -13,7 +13,7 @@ import pytest
 
 from mixtures.policy import load_policy
 from pipelines.annotated import head_config, identify_labels, is_annotation, read_labelled
-from pipelines.annotation import AnnotationRequest, plan_annotation
+from pipelines.annotation import AnnotationRequest, find_finished, plan_annotation
 from pipelines.jobs import annotate as job
 from pipelines.run_folder import RunFolder, StepRecord, write_step
 from storage.errors import InputError, ResourceError
@@ -96,6 +96,16 @@ def test_the_same_command_again_asks_nothing(folder: RunFolder, server: RatingSe
     first = annotate(folder, server)
     again = annotate(folder, server)
     assert server.asked.total() == 40 and again["identity"] == first["identity"]
+
+
+def test_a_finished_request_is_known_without_a_job(folder: RunFolder, server: RatingServer) -> None:
+    asked = AnnotationRequest(server=server.url, sample=40, timeout_seconds=1.0, concurrency=4)
+    assert find_finished(folder, plan_annotation(asked, folder)) is None
+    annotate(folder, server)
+    found = find_finished(folder, plan_annotation(asked, folder))
+    assert found and found["labelled"] == 40
+    larger = AnnotationRequest(server=server.url, sample=41, timeout_seconds=1.0)
+    assert find_finished(folder, plan_annotation(larger, folder)) is None
 
 
 def test_a_larger_sample_pays_for_what_it_adds(folder: RunFolder, server: RatingServer) -> None:
