@@ -15,7 +15,7 @@ from pipelines.contamination import contamination_spec
 from pipelines.dedup.spans.cut import REMOVE
 from pipelines.dedup.spans.parameters import spans_config
 from pipelines.request import RunRequest
-from pipelines.search import choose_search
+from pipelines.search import search_of
 from pipelines.stages import cuts_spans, losses_stage, measuring_stages, own_rewrites, rewriting_stages
 from pipelines.steps import (
     bucket_sources_of,
@@ -43,7 +43,7 @@ def check_request(request: RunRequest) -> None:
         for key in ("only", "measure", "per", "when", "measured") if not rule.optional else ():
             if expression := getattr(rule, key):
                 _check_asked(request, parse_expression(expression, at=policy.at("rules", i, key)))
-    choose_search(request.near, policy)
+    search_of(request, policy)
     preset_file(request.preset)
     check_labels(request)
     bucket_sources_of(request)

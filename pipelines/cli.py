@@ -96,6 +96,13 @@ def cli() -> None:
     help="Find lines or paragraphs that stand in many documents; also c4, ccnet.",
 )
 @click.option(
+    "--semantic",
+    type=float,
+    default=None,
+    metavar="COSINE",
+    help="Find texts that mean the same, from this cosine.",
+)
+@click.option(
     "--duplicate-alarm",
     type=float,
     default=0.5,

@@ -12,7 +12,7 @@ set takes whole clusters; and whoever is dropped names a document that is kept (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +50,16 @@ SETTLED = pa.schema(
 
 @dataclass(frozen=True)
 class Found:
-    """PAIRS, COPIES, CROWD_MEMBERS and COPIES by URL of one settle range."""
+    """PAIRS, COPIES, CROWD_MEMBERS, COPIES by URL and PAIRS by meaning of one settle range."""
 
     pairs: pa.Table
     copies: pa.Table
     crowds: pa.Table
     urls: pa.Table
+    semantic: pa.Table
 
     def with_pairs(self, more: pa.Table) -> Found:
-        return Found(merge_pairs([self.pairs, more]), self.copies, self.crowds, self.urls)
+        return replace(self, pairs=merge_pairs([self.pairs, more]))
 
 
 def count_settle_ranges(folder: RunFolder) -> int:
@@ -67,7 +68,7 @@ def count_settle_ranges(folder: RunFolder) -> int:
 
 def read_found(folder: RunFolder, number: int) -> Found:
     """What the search published for one settle range."""
-    datasets = [open_dataset(folder.duplicates / kind) for kind in ("pairs", "copies", "crowds", "urls")]
+    datasets = [open_dataset(folder.duplicates / kind) for kind in ("pairs", "copies", "crowds", "urls", "semantic")]
     return Found(*(dataset.read(dataset.parts[number]) for dataset in datasets))
 
 
@@ -110,8 +111,10 @@ def settle_range(
     more = {name: ranked[name] for name in ranked.column_names if name not in ("doc_id", "rank", "passed")}
     standings = pa.table({"doc_id": ranked["doc_id"], **columns, **more})
     kinds = _kinds(policy)
-    pairs = _similar_enough(found.pairs, policy)
-    keepers = choose_keepers(standings, pairs, found.copies, urls=found.urls, kinds=list(kinds))
+    near, semantic = (
+        _similar_enough(pairs, kinds.get(kind)) for kind, pairs in (("near", found.pairs), ("semantic", found.semantic))
+    )
+    keepers = choose_keepers(standings, near, found.copies, urls=found.urls, semantic=semantic, kinds=list(kinds))
     missing = asked.slice(0, 0)
     if kinds.get("near"):
         missing = list_missing_pairs(standings, keepers, found.copies, found.crowds, asked, num_groups)
@@ -158,7 +161,6 @@ def _kinds(policy: BoundPolicy) -> dict[str, float | None]:
     return {kind: similarity for kind, _, _, similarity in policy.duplicates}
 
 
-def _similar_enough(pairs: pa.Table, policy: BoundPolicy) -> pa.Table:
+def _similar_enough(pairs: pa.Table, least: float | None) -> pa.Table:
     """PAIRS at the policy's similarity, or all where it names none."""
-    least = _kinds(policy).get("near")
     return pairs if least is None else pairs.filter(pc.greater_equal(pairs["similarity"], least))

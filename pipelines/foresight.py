@@ -151,6 +151,8 @@ def _unsettled(folder: RunFolder, bound: BoundPolicy, uncompared: int) -> Iterat
     config = open_dataset(folder.duplicates / "pairs").manifest.stage["config"]
     searched, kinds = config["threshold"], {kind: similarity for kind, _, _, similarity in bound.duplicates}
     wanted = kinds.get("near")
+    if "semantic" in kinds and not config.get("semantic"):
+        yield "the policy drops semantic duplicates, which this run did not look for: they are kept here"
     if "url" in kinds and not config.get("urls"):
         yield "the policy drops duplicates by URL, which this run did not look for: they are kept here"
     if wanted is not None and wanted < searched:

@@ -38,6 +38,7 @@ class RunRequest:
     `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of every run.
     `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
     `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
+    `semantic`: pairs of documents are looked for whose vectors have at least this cosine (None: none are).
     `duplicate_alarm`: a source that loses more than this share of its documents to duplicates is reported.
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles) is fitted anew. `part_megabytes` is the text of a documents
@@ -61,6 +62,7 @@ class RunRequest:
     repeated_spans: str | None = None
     repeated_lines: str | None = None
     near: str | None = None
+    semantic: float | None = None
     duplicate_alarm: float = 0.5
     encoder: str | None = None
     fluency_model: str | None = None

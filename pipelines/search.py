@@ -12,15 +12,36 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from classifiers.quality.encoder import EncoderConfig
+from classifiers.quality.models import DEFAULT_MODEL
+from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, Rule, Search
-from pipelines.dedup.parameters import DedupConfig, near_duplicates
+from pipelines.dedup.parameters import DedupConfig, SemanticConfig, near_duplicates
+from pipelines.request import RunRequest
 from storage.errors import InputError, RecipeError
+from storage.identity import fingerprint
+from storage.stage import Stage
 
 DEFAULT_THRESHOLD = 0.8
 
 
-def choose_search(asked: str | None, policy: Policy) -> DedupConfig:
-    """The search of a request's `near` (`PRESET[:OPTION=VALUE,…]`) or of the policy; by URL where that has a rule.
+def search_of(request: RunRequest, policy: Policy) -> DedupConfig:
+    """The search of a run. Its vectors are named by what makes them, so that more of the same are no new search."""
+    if request.semantic is None:
+        return choose_search(request.near, policy)
+    gate = [rule.model_dump(mode="json") for rule in policy.rules if policy.gate and rule.rule in policy.gate.rules]
+    vectors = fingerprint({"stage": encoder_stage(request.encoder).identity(), "gate": gate})
+    return choose_search(request.near, policy, SemanticConfig(threshold=request.semantic, vectors=vectors))
+
+
+def encoder_stage(encoder: str | None) -> Stage:
+    """The encoder of a request, without a claim on GPUs: the job's resources say that."""
+    return embed_stage(EncoderConfig(), model=encoder or DEFAULT_MODEL, gpus=0)
+
+
+def choose_search(asked: str | None, policy: Policy, semantic: SemanticConfig | None = None) -> DedupConfig:
+    """The search of a request's `near` (`PRESET[:OPTION=VALUE,…]`) or of the policy; by URL where that has a rule, and
+    by meaning as `semantic` says.
 
     Raises InputError for what is no search, RecipeError when the policy counts what the search would not find.
     """
@@ -30,7 +51,28 @@ def choose_search(asked: str | None, policy: Policy) -> DedupConfig:
     config = _configure(search, least)
     if rule and least is not None and least < config.threshold:
         raise _blind(policy, rule, search, config.threshold)
-    return replace(config, urls=policy.duplicate_rule("url") is not None)
+    _check_semantic(policy, semantic)
+    return replace(config, urls=policy.duplicate_rule("url") is not None, semantic=semantic)
+
+
+def _check_semantic(policy: Policy, semantic: SemanticConfig | None) -> None:
+    """Raises RecipeError where the policy counts pairs by meaning that the search would not find."""
+    rule = policy.duplicate_rule("semantic")
+    if rule is None:
+        return
+    at = policy.at("rules", policy.rules.index(rule), "duplicates")
+    if semantic is None:
+        hint = f"`--semantic {rule.min_similarity or 0.9:g}`, or leave the rule out"
+        raise RecipeError(
+            f"rule `{rule.rule}` drops semantic duplicates, which this run does not look for", at=at, hint=hint
+        )
+    if rule.min_similarity is not None and rule.min_similarity < semantic.threshold:
+        raise RecipeError(
+            f"rule `{rule.rule}` drops semantic duplicates from a cosine of {rule.min_similarity:g}, but the search "
+            f"records them from {semantic.threshold:g} only",
+            at=at,
+            hint=f"search from there: `--semantic {rule.min_similarity:g}`",
+        )
 
 
 def _configure(search: Search, least: float | None) -> DedupConfig:

@@ -14,9 +14,6 @@ from typing import Any
 
 import yaml
 
-from classifiers.quality.encoder import EncoderConfig
-from classifiers.quality.models import DEFAULT_MODEL
-from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.annotated import identify_labels, is_annotation
@@ -25,7 +22,7 @@ from pipelines.dedup.spans.parameters import spans_config
 from pipelines.removal import read_removals
 from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder, require_step
-from pipelines.search import choose_search
+from pipelines.search import encoder_stage, search_of
 from pipelines.stages import (
     MEASURING_OPTIONS,
     cuts_spans,
@@ -47,6 +44,7 @@ CODE_VERSIONS = {
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
 DEFAULT_PART_MEGABYTES = 256.0
+SEARCHED = ("pairs", "copies", "urls", "semantic", "crowds", "members")
 READERS: dict[str, Kind] = {
     "web": "warc",
     "wet": "wet",
@@ -201,16 +199,17 @@ def plan_measure(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 
 def plan_deduplicate(request: RunRequest, folder: RunFolder) -> StepPlan:
-    settings = dataclasses.asdict(choose_search(request.near, policy_of(request)))
-    documents = _documents_of(request, folder)
-    spec = {"settings": settings}
-    return _plan("deduplicate", "deduplicate", spec, {"settings": settings, "documents": documents})
+    settings = dataclasses.asdict(search_of(request, policy_of(request)))
+    basis = {"settings": settings, "documents": _documents_of(request, folder)}
+    if request.semantic is not None:
+        basis["embeddings"] = require_step(folder, "embed").result["identity"]
+    return _plan("deduplicate", "deduplicate", {"settings": settings}, basis)
 
 
 def plan_embed(request: RunRequest, folder: RunFolder) -> StepPlan:
     policy = policy_of(request)
     basis = {
-        "stage": embed_stage(EncoderConfig(), model=request.encoder or DEFAULT_MODEL, gpus=0).identity(),
+        "stage": encoder_stage(request.encoder).identity(),
         "measured": require_step(folder, "measure").result["identity"],
         "gate": policy.identity(),
     }
@@ -427,7 +426,7 @@ STEPS: dict[str, Step] = {
     "measure": Step(plan=plan_measure, outputs=_dataset("attributes/measure"), summarise=_documents),
     "deduplicate": Step(
         plan=plan_deduplicate,
-        outputs=_dataset(*(f"duplicates/{kind}" for kind in ("pairs", "copies", "urls", "crowds", "members"))),
+        outputs=_dataset(*(f"duplicates/{kind}" for kind in SEARCHED)),
         summarise=lambda r: (
             f"{r['pairs']:,} near-duplicate pairs, {r['copies']:,} copies; {r['added']:,} documents compared"
             + (f", all of them because {r['anew']}" if r["anew"] else "")

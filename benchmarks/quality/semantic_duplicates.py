@@ -21,10 +21,9 @@ import pyarrow as pa
 from benchmarks.corpora import FOLDER
 from benchmarks.table import Row, least_cpu_seconds, publish
 from classifiers.quality.encoder import Encoder, EncoderConfig
-from pipelines.dedup.parameters import SignatureConfig
+from pipelines.dedup.parameters import SemanticConfig, SignatureConfig
 from pipelines.dedup.reference import jaccard, make_shingles
 from pipelines.dedup.semantic import (
-    SemanticConfig,
     choose_num_clusters,
     exact_cosines,
     find_semantic_pairs,

@@ -27,8 +27,8 @@ EDGES = shuffled_schema(("node", PLACE), ("least", PLACE))
 """`least` < `node`. `range`: that of the node and that of the least, a row for each."""
 
 MEMBERS = shuffled_schema(("place", PLACE), ("doc_id", IDENTIFIER), ("settle", pa.uint32()), ("cluster_id", IDENTIFIER))
-"""Documents in a pair, a copy, a crowd or a group of one URL. `range`: their part; `settle`: that of their component;
-`cluster_id`: the least doc_id of what pairs and copies tie together, whatever their similarity."""
+"""Documents in a pair of any kind, a copy, a crowd or a group of one URL. `range`: their part; `settle`: that of what
+they are tied to; `cluster_id`: the least doc_id of what pairs and copies tie together, whatever their similarity."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -94,12 +94,14 @@ def settle_ranges(edges: pa.Table, places: Integers, num_ranges: int) -> npt.NDA
     return groups_of(np.where(found, np.append(leasts, -1)[rows], places), num_ranges)
 
 
-def list_members(pairs: pa.Table, copies: pa.Table, crowds: pa.Table, urls: pa.Table, settle: int) -> pa.Table:
-    """MEMBERS of one settle range, from its PAIRS, COPIES, CROWD_MEMBERS and COPIES by URL."""
+def list_members(
+    pairs: pa.Table, copies: pa.Table, crowds: pa.Table, urls: pa.Table, semantic: pa.Table, settle: int
+) -> pa.Table:
+    """MEMBERS of one settle range, from its PAIRS, COPIES, CROWD_MEMBERS, COPIES by URL and PAIRS by meaning."""
     ends = ((pairs, "a_place", "a_doc_id"), (copies, "place", "doc_id"))
     others = ((pairs, "b_place", "b_doc_id"), (copies, "representative_place", "representative"))
-    lone = ((crowds, "place", "doc_id"), (urls, *ends[1][1:]), (urls, *others[1][1:]))
-    columns = (*ends, *others, *lone)
+    alone = [(table, *end[1:]) for table, of in ((urls, 1), (semantic, 0)) for end in (ends[of], others[of])]
+    columns = (*ends, *others, (crowds, "place", "doc_id"), *alone)
     every = np.concatenate([numbers(table.column(place), np.int64) for table, place, _ in columns])
     doc_ids = pa.concat_arrays([whole(table.column(doc_id)) for table, _, doc_id in columns])
     places, first, where = np.unique(every, return_index=True, return_inverse=True)
@@ -122,8 +124,9 @@ TRAVELLING = {
     "pairs": pa.schema([MEMBERS.field("range"), *PAIRS]),
     "copies": COPIES,
     "urls": COPIES,
+    "semantic": pa.schema([MEMBERS.field("range"), *PAIRS]),
     "crowds": pa.schema([MEMBERS.field("range"), *CROWD_MEMBERS]),
 }
 """What is routed, first by the range of a place (`ROUTED_BY`), then by the range that settles its component."""
 
-ROUTED_BY = {"pairs": "a_place", "copies": "place", "urls": "place", "crowds": "place"}
+ROUTED_BY = {"pairs": "a_place", "copies": "place", "urls": "place", "semantic": "a_place", "crowds": "place"}

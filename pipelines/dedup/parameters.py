@@ -56,16 +56,37 @@ class SignatureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SemanticConfig:
+    """Documents that mean the same. `threshold` is the least cosine that is recorded; `visits`: in how many clusters a
+    document is compared; `neighbour_limit`: with how many it is tied in a crowd; `most_rows`: a larger cluster is cut
+    by k-means of its own. `vectors` names the encoder and the gate that made them."""
+
+    threshold: float = 0.9
+    visits: int = 3
+    neighbour_limit: int = 32
+    most_rows: int = 65_536
+    vectors: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise RecipeError(f"the semantic threshold is {self.threshold:g}; it must be above 0 and at most 1")
+        for name in ("visits", "neighbour_limit", "most_rows"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DedupConfig:
     """The whole search. `bucket_limit`: up to so many documents that share a band are compared each with each (496
     pairs at 32); larger buckets are crowds, in which a document is compared with at most `leader_limit` leaders.
-    `urls`: documents of one URL are looked for too."""
+    `urls`: documents of one URL are looked for too; `semantic`: so are those that mean the same."""
 
     signature: SignatureConfig = field(default_factory=SignatureConfig)
     threshold: float = 0.8
     bucket_limit: int = 32
     leader_limit: int = 16
     urls: bool = False
+    semantic: SemanticConfig | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.dedup.columns import identifier_halves, numbers, whole
+from pipelines.dedup.columns import identifier_halves, numbers, read_only, whole
+from pipelines.dedup.pairs import pair_with_hubs
+from pipelines.dedup.parameters import SemanticConfig
 from pipelines.dedup.shuffle import PLACE, shuffled_schema
 from pipelines.dedup.verify import pairs_table
-from storage.errors import RecipeError
 from storage.schema import IDENTIFIER
 
 Vectors = npt.NDArray[np.float32]
@@ -32,30 +32,12 @@ Integers = npt.NDArray[np.int64]
 Cosines = npt.NDArray[np.float64]
 
 ROUNDS = 12
+NUM_HUBS = 4
 MOST_SAMPLED = 200_000
 BLOCK = 2048
 """Rows of a product at a time: 16 MB of cosines."""
 SLACK = 1e-3
 """How far below the threshold a product in single precision (or TensorFloat32) is still looked at exactly."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SemanticConfig:
-    """`threshold` is the least cosine that is recorded; `visits`: how many clusters a document is compared in;
-    `most_rows`: a larger cluster is cut by k-means of its own."""
-
-    threshold: float = 0.9
-    visits: int = 3
-    neighbour_limit: int = 32
-    most_rows: int = 65_536
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.threshold <= 1.0:
-            raise RecipeError(f"the semantic threshold is {self.threshold:g}; it must be above 0 and at most 1")
-        for name in ("visits", "neighbour_limit", "most_rows"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def vectors_schema(width: int) -> pa.Schema:
@@ -155,34 +137,49 @@ def unit(vectors: Halves) -> Vectors:
 def _pairs_of(
     vectors: Halves, lives: npt.NDArray[np.bool_], config: SemanticConfig
 ) -> tuple[Integers, Integers, Cosines]:
-    """(rows, rows, cosines) of a cluster: each pair with a resident once, capped by the more alike."""
-    found = [_EMPTY]
-    for rows, here in _cut(vectors, lives, config):
+    """(rows, rows, cosines) of a cluster: each pair with a resident once, capped by the more alike.
+
+    Of equal vectors only the first is compared with others; it and the next three are tied to all of their equals.
+    """
+    firsts, first, second = _find_twins(vectors)
+    resident = lives[first]
+    first, second = first[resident], second[resident]
+    found = [(first, second, exact_cosines(vectors, first, second))]
+    for rows, here in _cut(vectors, firsts, lives, config):
         residents = np.flatnonzero(here)
         for start in range(0, len(residents), BLOCK):
             first, second = _candidates(vectors, rows, residents[start : start + BLOCK], here, config)
-            cosines = exact_cosines(vectors, rows[first], rows[second])
-            enough = cosines >= config.threshold
-            found.append((rows[first][enough], rows[second][enough], cosines[enough]))
+            found.append((rows[first], rows[second], exact_cosines(vectors, rows[first], rows[second])))
     first, second, cosines = (np.concatenate(column) for column in zip(*found, strict=True))
-    return first, second, cosines
+    enough = cosines >= config.threshold
+    return first[enough], second[enough], cosines[enough]
+
+
+def _find_twins(vectors: Halves) -> tuple[Integers, Integers, Integers]:
+    """(the first row of each vector, and rows with equal vectors as pairs): a page that stands a million times costs
+    four million pairs and one row of the products."""
+    factors = np.random.default_rng(0).integers(1, 2**63, vectors.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
+    codes = np.ascontiguousarray(vectors).view(np.uint16).astype(np.uint64) @ factors
+    order = np.argsort(codes, kind="stable")
+    hubs, twins = pair_with_hubs(read_only(codes[order]), NUM_HUBS)
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(codes[order]) != 0])[: len(order)])
+    return np.sort(order[starts]), order[hubs], order[twins]
 
 
 def _cut(
-    vectors: Halves, lives: npt.NDArray[np.bool_], config: SemanticConfig
+    vectors: Halves, rows: Integers, lives: npt.NDArray[np.bool_], config: SemanticConfig
 ) -> Iterator[tuple[Integers, npt.NDArray[np.bool_]]]:
     """(rows, whether they live there) of the cluster, or of its parts where it is too large for one product."""
-    rows = np.arange(len(vectors))
     if len(rows) <= config.most_rows:
-        yield rows, lives
+        yield rows, lives[rows]
         return
-    wide = unit(vectors)
+    wide = unit(vectors[rows])
     sample = wide[:: -(-len(rows) // MOST_SAMPLED)]
     centroids = fit_centroids(sample, -(-2 * len(rows) // config.most_rows))
     nearest = find_nearest(wide, centroids, config.visits)
     for cluster in range(len(centroids)):
         inside = np.flatnonzero((nearest == cluster).any(axis=1))
-        yield inside, lives[inside] & (nearest[inside, 0] == cluster)
+        yield rows[inside], lives[rows[inside]] & (nearest[inside, 0] == cluster)
 
 
 def _candidates(

@@ -14,7 +14,7 @@ from pipelines.run_folder import forget_rewrites, forget_spans
 from pipelines.sample import with_sample
 from pipelines.steps import is_asked
 
-STEPS = ("ingest", "rewrite", "spans", "measure", "deduplicate", "embed", "score", "fluency", "judge")
+STEPS = ("ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "fluency", "judge")
 
 
 @flow(name="curate", validate_parameters=False)
@@ -34,6 +34,7 @@ def curate(
     repeated_spans: str | None = None,
     repeated_lines: str | None = None,
     near: str | None = None,
+    semantic: float | None = None,
     duplicate_alarm: float = 0.5,
     encoder: str | None = None,
     fluency_model: str | None = None,

@@ -29,6 +29,7 @@ def gristmill(
     repeated_spans: str | None = None,
     repeated_lines: str | None = None,
     near: str | None = None,
+    semantic: float | None = None,
     duplicate_alarm: float = 0.5,
     encoder: str | None = None,
     fluency_model: str | None = None,

@@ -21,7 +21,7 @@ from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
 from storage.errors import DatasetError
 from storage.identity import fingerprint
-from storage.manifests import Dataset, open_dataset
+from storage.manifests import Dataset, find_manifest, open_dataset
 from storage.parts import read_batches
 
 CANARY_TEXTS, CANARY_PAIRS, CANARY_SEED = 1000, 200, 1
@@ -61,7 +61,18 @@ def list_texts(folder: RunFolder, documents: Dataset, checksums: Sequence[str], 
     names = {part.sha256: part.file for part in documents.parts}
     listing = folder.duplicates / "work" / f"parts-{base}.json"
     write_atomically(listing, json.dumps([names[checksum] for checksum in checksums]).encode())
-    return PartTexts(documents.folder, listing)
+    return PartTexts(documents.folder, listing, _list_vectors(folder, checksums, listing))
+
+
+def _list_vectors(folder: RunFolder, checksums: Sequence[str], listing: Path) -> tuple[Path, Path] | None:
+    """The embeddings of those parts, where all have some."""
+    embedded = find_manifest(folder.embeddings)
+    names = {part.of: part.file for part in embedded.parts} if embedded else {}
+    if not set(checksums) <= set(names):
+        return None
+    vectors = listing.with_name(listing.name.replace("parts-", "vectors-"))
+    write_atomically(vectors, json.dumps([names[checksum] for checksum in checksums]).encode())
+    return folder.embeddings, vectors
 
 
 def finished_search(folder: RunFolder) -> Search:

@@ -8,21 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from classifiers.quality.encoder import EncoderConfig
-from classifiers.quality.models import DEFAULT_MODEL
-from classifiers.quality.stage import embed_stage
 from pipelines.jobs.gated import GatedStage, measure_gated, run_gated
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
-from storage.stage import Stage
+from pipelines.search import encoder_stage
 
 COLUMN = "embedding"
 ROWS_AT_A_TIME = 256
-
-
-def encoder_stage(encoder: str | None) -> Stage:
-    """The encoder of a request, without a claim on GPUs: the job's resources say that."""
-    return embed_stage(EncoderConfig(), model=encoder or DEFAULT_MODEL, gpus=0)
 
 
 def run(job: Job) -> dict[str, Any]:

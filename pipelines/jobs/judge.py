@@ -151,7 +151,7 @@ def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fi
     report = run_parts(job, tasks, rank_part, total=len(tasks), stage="judge")
     report.require_all()
     ranked = tuple(Path(result["ranked"]) for result in report.results if result)
-    kinds = ("pairs", "copies", "crowds", "urls")
+    kinds = ("pairs", "copies", "crowds", "urls", "semantic")
     search, found = finished_search(folder), [open_dataset(folder.duplicates / kind) for kind in kinds]
     base = fingerprint(
         {**basis, "ranks": [file.name for file in ranked], "found": [d.manifest.identity for d in found]}

@@ -25,9 +25,10 @@ from classifiers.quality.stage import QUALITY, score, vectors_of
 from classifiers.quality.training import LabelledRows
 from pipelines.annotated import head_config, read_labelled
 from pipelines.jobs.driver import PartTask, run_parts
-from pipelines.jobs.embed import COLUMN, encoder_stage
+from pipelines.jobs.embed import COLUMN
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
+from pipelines.search import encoder_stage
 from storage.identity import content_hash, fingerprint
 from storage.manifests import Dataset, Manifest, align, open_dataset, write_manifest
 from storage.parts import Part, commit_table, find_part, part_from_json, part_to_json

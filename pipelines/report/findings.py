@@ -22,7 +22,7 @@ from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
 
 STEPS = (
-    "ingest", "rewrite", "spans", "measure", "deduplicate", "embed", "score", "fluency", "judge", "vocabulary",
+    "ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "fluency", "judge", "vocabulary",
     "tokenize", "plan", "mix", "train",
 )  # fmt: skip
 SAMPLES_KEPT = 6

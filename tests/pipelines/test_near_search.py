@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mixtures.policy import Policy, load_policy
-from pipelines.dedup.parameters import DedupConfig, SignatureConfig
+from pipelines.dedup.parameters import DedupConfig, SemanticConfig, SignatureConfig
 from pipelines.search import choose_search
 from storage.errors import InputError, RecipeError
 
@@ -59,6 +59,27 @@ def test_a_policy_that_counts_what_the_search_does_not_find_is_refused(tmp_path:
     said = str(caught.value)
     assert "`alike`" in said and "similarity of 0.6" in said and "from 0.7 only" in said
     assert "policy.yaml:5" in said and "--near" in said
+
+
+def test_a_policy_on_meaning_needs_a_search_that_finds_what_it_counts(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "format_version: 1\nname: p\nrules:\n  - {rule: said, duplicates: semantic, min_similarity: 0.92}\n"
+    )
+    rule = load_policy(str(path))
+    with pytest.raises(RecipeError, match="does not look for") as missing:
+        choose_search(None, rule)
+    assert "--semantic 0.92" in str(missing.value)
+    with pytest.raises(RecipeError, match=r"cosine of 0\.92, but the search records them from 0\.95 only"):
+        choose_search(None, rule, SemanticConfig(threshold=0.95))
+    assert choose_search(None, rule, SemanticConfig()).semantic == SemanticConfig()
+
+
+def test_urls_are_looked_for_where_a_rule_counts_them(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("format_version: 1\nname: p\nrules:\n  - {rule: older, duplicates: url}\n")
+    assert choose_search(None, load_policy(str(path))).urls
+    assert not choose_search(None, policy(tmp_path, None)).urls
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.dedup.parameters import DedupConfig, SignatureConfig
+from pipelines.dedup.parameters import DedupConfig, SemanticConfig, SignatureConfig
 from pipelines.dedup.range_files import RangeFiles
 from pipelines.dedup.search.texts import Texts
 from pipelines.dedup.shuffle import choose_num_ranges
@@ -28,6 +28,8 @@ VERSION = 2
 RECORD = "search.json"
 BANDS_PER_RANGE = 2_000_000
 """Arrays of 16 MB, which the allocator gives out again: with twice as many, clearing fresh pages took a third more."""
+VECTORS_PER_GROUP = 100_000
+"""At 384 dimensions and three clusters a document 250 MB."""
 DOCUMENTS_PER_NODE_RANGE = 2_000_000
 """A task that settles a range holds the documents of it that resemble another, 250 bytes each and their pairs."""
 
@@ -65,7 +67,8 @@ class Search:
 
     def looks_for(self, kind: str) -> bool:
         """Whether files of that kind are made at all."""
-        return self.config.urls or not kind.endswith("urls")
+        asked = {"urls": self.config.urls, "semantic": self.config.semantic is not None}
+        return asked.get(kind.removeprefix("edges-"), True)
 
     @property
     def now(self) -> Generation:
@@ -103,7 +106,12 @@ class Growth:
 def dedup_config(settings: Mapping[str, Any]) -> DedupConfig:
     """The DedupConfig of its JSON form."""
     values = dict(settings)
-    return DedupConfig(signature=SignatureConfig(**values.pop("signature")), **values)
+    semantic = values.pop("semantic", None)
+    return DedupConfig(
+        signature=SignatureConfig(**values.pop("signature")),
+        semantic=SemanticConfig(**semantic) if semantic else None,
+        **values,
+    )
 
 
 def plan_growth(root: Path, settings: Mapping[str, Any], checksums: Sequence[str]) -> Growth:
@@ -127,6 +135,8 @@ def with_sizes(growth: Growth, settings: Mapping[str, Any], rows: int, shingles:
     bands = dedup_config(settings).signature.bands
     # New documents are verified against old ones too: about one for each.
     groups = choose_num_groups(shingles * (2 if before else 1))
+    if settings.get("semantic"):
+        groups = max(groups, choose_num_ranges(total, VECTORS_PER_GROUP))
     ranges = _power_of_two(choose_num_ranges(total * bands, BANDS_PER_RANGE))
     nodes = _power_of_two(choose_num_ranges(total, DOCUMENTS_PER_NODE_RANGE))
     return (*before, replace(now, rows=rows, ranges=ranges, nodes=nodes, groups=groups))

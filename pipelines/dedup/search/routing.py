@@ -34,7 +34,7 @@ Arguments = dict[str, Any]
 Counts = dict[str, Any]
 
 ENDS = ("node", "least")
-_WRITTEN_BY = {"pairs": "groups", "crowds": "groups", "copies": "ranges", "edges-pairs": "groups"}
+_WRITTEN_BY = dict.fromkeys(("pairs", "crowds", "edges-pairs", "semantic", "edges-semantic"), "groups")
 
 
 def contract_node_range(arguments: Arguments) -> Counts:
@@ -51,7 +51,7 @@ def _edges(search: Search, number: int, turn: int) -> pa.Table:
     """The EDGES of a range of nodes before a round."""
     if turn:
         return read_range(search.files.paths(f"work/edges-{turn}", range(search.now.nodes)), number, EDGES)
-    kinds = ("edges-pairs", "edges-copies", "edges-urls")
+    kinds = ("edges-pairs", "edges-copies", "edges-urls", "edges-semantic")
     return pa.concat_tables([table for kind in kinds for table in _kept(search, kind, number, EDGES, ENDS)])
 
 
@@ -59,9 +59,16 @@ def _kept(search: Search, kind: str, number: int, schema: pa.Schema, places: tup
     """The rows of a range of nodes that all generations kept. An older range may hold several of now: only rows with
     one of `places` in the range are taken."""
     yield schema.empty_table()
-    for generation in search.generations if search.looks_for(kind) else ():
+    for generation in _keepers_of(search, kind):
         table = read_range(_files(search, generation, kind), number * generation.nodes // search.now.nodes, schema)
         yield table if generation.nodes == search.now.nodes else _share(search, table, number, places)
+
+
+def _keepers_of(search: Search, kind: str) -> tuple[Generation, ...]:
+    """The generations that kept files of that kind: of vectors only the last one, which compared all of them."""
+    if not search.looks_for(kind):
+        return ()
+    return search.generations[-1:] if kind.endswith("semantic") else search.generations
 
 
 def _files(search: Search, generation: Generation, kind: str) -> list[Path]:
@@ -81,7 +88,7 @@ def route_node_range(arguments: Arguments) -> Counts:
     if done := files.facts("work/routed-pairs", number):
         return dict(done)
     edges = _edges(search, number, arguments["round"])
-    for kind in ("copies", "urls", "crowds", "pairs"):
+    for kind in ("copies", "urls", "semantic", "crowds", "pairs"):
         name = ROUTED_BY[kind]
         table = pa.concat_tables(_kept(search, kind, number, TRAVELLING[kind], (name,)))
         ranges = settle_ranges(edges, numbers(table.column(name), np.int64), nodes)
@@ -99,6 +106,7 @@ def publish_settle_range(arguments: Arguments) -> Counts:
             "crowds": _crowds(routed["crowds"]),
             "copies": _copies(routed["copies"]),
             "urls": _copies(routed["urls"]),
+            "semantic": merge_pairs([routed["semantic"].select(PAIRS.names)]),
             "pairs": merge_pairs([routed["pairs"].select(PAIRS.names)]),
         }
         members = list_members(**tables, settle=number)

@@ -17,6 +17,12 @@ from pipelines.dedup.search.candidates import (
     sign_part,
 )
 from pipelines.dedup.search.generations import Growth, Search, plan_growth, with_sizes, write_record
+from pipelines.dedup.search.meaning import (
+    find_range_semantic,
+    fit_clusters,
+    sample_part_vectors,
+    scatter_part_vectors,
+)
 from pipelines.dedup.search.routing import (
     contract_node_range,
     publish_members,
@@ -31,6 +37,8 @@ from pipelines.dedup.search.verification import (
     read_part_shingles,
     verify_group,
 )
+from pipelines.dedup.semantic import MOST_SAMPLED
+from storage.errors import DatasetError
 from storage.identity import fingerprint
 from storage.manifests import Manifest, write_manifest
 from storage.parts import part_from_json
@@ -46,7 +54,7 @@ MOST_ROUNDS = 64
 def search_duplicates(
     root: Path, settings: Mapping[str, Any], checksums: Sequence[str], texts: Callable[[Growth], Texts], run: Run
 ) -> dict[str, Any]:
-    """Find every verified pair and every exact copy; publish `pairs`, `copies`, `urls`, `crowds` and `members`.
+    """Find every verified pair and every exact copy; publish the datasets of `TRAVELLING` and `members`.
 
     `checksums` are the sha256 of all documents parts; `texts` makes what reads them, by their numbers.
     """
@@ -57,6 +65,8 @@ def search_duplicates(
         _each(search, run, group_range_urls, range(search.now.ranges))
     candidates = _find_candidates(search, growth, run)
     verify_groups(search, search.files, groups_of_search(search), run)
+    if search.looks_for("semantic"):
+        _compare_vectors(search, run)
     rounds = _contract(search, run)
     _each(search, run, route_node_range, range(search.now.nodes), round=rounds)
     counts = _publish(search, growth, run)
@@ -94,6 +104,18 @@ def _find_candidates(search: Search, growth: Growth, run: Run) -> int:
     return sum(found["rows"] for found in _each(search, run, find_range_candidates, range(now.ranges)))
 
 
+def _compare_vectors(search: Search, run: Run) -> None:
+    parts, total = range(search.now.end), sum(generation.rows for generation in search.generations)
+    share = min(1.0, MOST_SAMPLED / max(1, total))
+    sampled = _each(search, run, sample_part_vectors, parts, share=share)
+    vectors = sum(found["vectors"] for found in sampled)
+    if not vectors:
+        raise DatasetError("no document has a vector", at=str(search.root), hint="the policy's gate admits none")
+    run(fit_clusters, [{"search": search, "vectors": vectors}])
+    _each(search, run, scatter_part_vectors, parts)
+    _each(search, run, find_range_semantic, range(search.now.groups))
+
+
 def verify_groups(search: Search, files: RangeFiles, groups: Sequence[Group], run: Run) -> None:
     """Verify what the groups hold; their PAIRS are `kept/pairs` of the files."""
     numbers, parts = [group.number for group in groups], range(search.now.end)
@@ -116,7 +138,7 @@ def _publish(search: Search, growth: Growth, run: Run) -> dict[str, int]:
     """The manifests, and how many rows each dataset has."""
     settled = _each(search, run, publish_settle_range, range(search.now.nodes))
     parts = [{"search": search, "number": i, "checksum": growth.checksums[i]} for i in range(search.now.end)]
-    listed = {kind: [result[kind] for result in settled] for kind in ("pairs", "copies", "urls", "crowds")}
+    listed = {kind: [result[kind] for result in settled] for kind in ("pairs", "copies", "urls", "semantic", "crowds")}
     listed["members"] = [result["members"] for result in run(publish_members, parts)]
     stage = {"name": "deduplicate", "config": dict(search.settings)}
     for kind, found in listed.items():

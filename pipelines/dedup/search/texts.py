@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.dedup.signatures import READS
@@ -32,6 +33,10 @@ class Texts(Protocol):
         """All rows of a part, with `doc_id` and `url`."""
         ...
 
+    def vectors(self, part: int) -> pa.Table:
+        """All rows of a part, with `doc_id` and `vector` (halffloat[width], null where there is none)."""
+        ...
+
     def take(self, part: int, rows: Integers) -> pa.Table:
         """Some rows of a part, which ascend."""
         ...
@@ -39,16 +44,27 @@ class Texts(Protocol):
 
 @dataclass(frozen=True)
 class PartTexts:
-    """Parquet parts in a folder; `listing` is a JSON list of their file names, in the order of their numbers."""
+    """Parquet parts in a folder; `listing` is a JSON list of their file names, in the order of their numbers.
+
+    `embedded`: the same of the embeddings beside them, where a search compares those.
+    """
 
     folder: Path
     listing: Path
+    embedded: tuple[Path, Path] | None = None
 
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
         return read_batches(self._path(part), list(READS))
 
     def urls(self, part: int) -> Iterator[pa.RecordBatch]:
         return read_batches(self._path(part), ["doc_id", "url"])
+
+    def vectors(self, part: int) -> pa.Table:
+        assert self.embedded is not None, "not asked for"
+        folder, listing = self.embedded
+        batches = list(read_batches(folder / _file_names(listing)[part], ["doc_id", "embedding"]))
+        table = pa.Table.from_batches(batches)
+        return pa.table({"doc_id": table["doc_id"], "vector": pc.struct_field(table["embedding"], "vector")})
 
     def take(self, part: int, rows: Integers) -> pa.Table:
         """Only the row groups that hold such rows are read."""

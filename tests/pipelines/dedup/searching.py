@@ -39,6 +39,9 @@ class TableTexts:
     def urls(self, part: int) -> Iterator[pa.RecordBatch]:
         yield from self.parts[part].select(["doc_id", "url"]).to_batches()
 
+    def vectors(self, part: int) -> pa.Table:
+        return self.parts[part].select(["doc_id", "vector"])
+
     def take(self, part: int, rows: npt.NDArray[np.int64]) -> pa.Table:
         return self.parts[part].take(pa.array(rows))
 
@@ -82,8 +85,10 @@ _NO_URLS = COPIES.empty_table()
 
 def publish_found(root: Path, found: Duplicates, documents: Sequence[str | None], urls: pa.Table = _NO_URLS) -> None:
     """What a search would publish, by hand, as one settle range: `documents` are the checksums of the parts."""
-    members = list_members(found.pairs, found.copies, found.crowds, urls, 0)
-    for kind, table in (("pairs", found.pairs), ("copies", found.copies), ("crowds", found.crowds), ("urls", urls)):
+    tables = {"pairs": found.pairs, "copies": found.copies, "crowds": found.crowds, "urls": urls}
+    tables["semantic"] = PAIRS.empty_table()
+    members = list_members(**tables, settle=0)
+    for kind, table in tables.items():
         part = commit_table(root / kind, fingerprint(kind), table, schema=table.schema)
         stage = {"config": {"threshold": 0.8}}
         write_manifest(root / kind, Manifest(kind=kind, identity=kind, stage=stage, parts=(part,)))

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines.dedup import semantic
+from pipelines.dedup.parameters import SemanticConfig
 from pipelines.dedup.semantic import (
-    SemanticConfig,
     choose_num_clusters,
     exact_cosines,
     find_nearest,
@@ -112,6 +112,15 @@ def test_equal_vectors_have_a_cosine_of_one_and_empty_ones_none() -> None:
     vectors = np.zeros((4, WIDTH), np.float16)
     vectors[:2, 3] = 1
     assert near_pairs(search(vectors, SemanticConfig(threshold=0.5)), range(4)) == {frozenset((0, 1)): 1.0}
+
+
+def test_equal_vectors_cost_few_pairs_and_stay_together() -> None:
+    vectors = np.concatenate([np.repeat(families(1, 1, 0.1), 500, axis=0), families(8, 2, 0.2, seed=3)])
+    found = near_pairs(search(vectors, SemanticConfig(threshold=0.9)), range(len(vectors)))
+    twins = [pair for pair in found if max(pair) < 500]  # type: ignore[type-var]
+    assert 500 <= len(twins) <= 4 * 500
+    assert {name for pair in twins for name in pair} == set(range(500))
+    assert len(found) - len(twins) >= 4
 
 
 def test_nearest_centroids_come_in_order() -> None:
