@@ -104,6 +104,10 @@ class PlantedTexts:
         doc_ids = pa.table({"doc_id": pa.array([], pa.binary(16)), "url": pa.array([], pa.string())})
         yield from doc_ids.to_batches()
 
+    def vectors(self, part: int) -> pa.Table:
+        """None of them has one."""
+        return pa.table({"doc_id": pa.array([], pa.binary(16)), "vector": pa.array([], pa.list_(pa.float16(), 1))})
+
     def take(self, part: int, rows: Any) -> pa.Table:
         start = time.process_time()
         table = make_documents(_sentences(self.data), self.corpus, part * self.corpus.documents_per_part + rows)
