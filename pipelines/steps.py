@@ -424,6 +424,11 @@ STEPS: dict[str, Step] = {
         summarise=_spans,
     ),
     "measure": Step(plan=plan_measure, outputs=_dataset("attributes/measure"), summarise=_documents),
+    "embed": Step(
+        plan=plan_embed,
+        outputs=_dataset("attributes/embeddings"),
+        summarise=lambda r: f"{r['admitted']:,} of {r['documents']:,} documents passed the gate",
+    ),
     "deduplicate": Step(
         plan=plan_deduplicate,
         outputs=_dataset(*(f"duplicates/{kind}" for kind in SEARCHED)),
@@ -431,11 +436,6 @@ STEPS: dict[str, Step] = {
             f"{r['pairs']:,} near-duplicate pairs, {r['copies']:,} copies; {r['added']:,} documents compared"
             + (f", all of them because {r['anew']}" if r["anew"] else "")
         ),
-    ),
-    "embed": Step(
-        plan=plan_embed,
-        outputs=_dataset("attributes/embeddings"),
-        summarise=lambda r: f"{r['admitted']:,} of {r['documents']:,} documents passed the gate",
     ),
     "score": Step(plan=plan_score, outputs=_dataset("attributes/quality"), summarise=lambda r: str(r["summary"])),
     "fluency": Step(

@@ -20,7 +20,8 @@ from tests.pipelines.dedup.dedup_corpora import corpus, edited, names_of, standi
 CONFIG = DedupConfig()
 PIECES = [
     "word", "Words", "aB9", "x", " ", "  ", "\n", "\t ", ". ", "’", "“", "é", "e\u0301", "\u0301", "ÀÉ", "中", "文字",
-    "。", "\u3000", "\u00a0", "\u2003", "\u00ad", "\u200b", "กิน", "ß", "İ", "Ω", "한국", "\U0001d54f", "🎉", "\x1c", "\x85",
+    "。", "\u3000", "\u00a0", "\u2003", "\u00ad", "\u200b", "กิน", "ß", "İ", "Ω", "한국", "\U0001d54f", "🎉", "\x1c",
+    "\x85",
 ]  # fmt: skip
 
 
