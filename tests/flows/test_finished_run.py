@@ -186,8 +186,9 @@ def test_canaries_are_measured_and_leave_no_trace(finished_run: FinishedRun) -> 
     assert found["canaries"] and found["canary_precision"] == 1.0
     documents = set(read(open_dataset(finished_run.folder.documents), ["doc_id"])["doc_id"].to_pylist())
     named = 0
-    for file in finished_run.folder.duplicates.rglob("*.parquet"):
-        table = pq.read_table(file)
+    folder = finished_run.folder.duplicates
+    for file in (*folder.rglob("*.parquet"), *folder.rglob("*.arrow")):
+        table = pq.read_table(file) if file.suffix == ".parquet" else pa.ipc.open_file(file).read_all()
         assert not [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
         for column in set(table.column_names) & {"doc_id", "representative", "a_doc_id", "b_doc_id"}:
             named += len(table)
