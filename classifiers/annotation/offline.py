@@ -1,8 +1,7 @@
 """Ratings by vLLM in this process, for a worker that has GPUs (or, slowly, none): the same rubric, the same answers.
 
 Invariant: a text that does not fit the model's context is halved until it does, so no document stops a batch.
-Trade-off: documents are handed over in slices, and the engine runs empty at the end of each: with 1,024 a slice and 256
-in flight, under a tenth of it is spent half full.
+Trade-off: documents are handed over in slices of 1,024, and the engine runs empty at the end of each.
 """
 
 from __future__ import annotations

