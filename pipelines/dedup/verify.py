@@ -3,7 +3,7 @@
 A group lists the rows that it wants, each part's texts are read once more for those rows only, and their shingles
 travel to the groups (8 bytes a shingle, about the size of the text). A group's sets are in memory at a time;
 `choose_num_groups` keeps them near 256 MB. One set of a pair is put into a hash table and the other looked up in it, so
-none is sorted: of 430 shingles, 3 us a pair where sorting one set takes 15.
+none is sorted: of 430 shingles, 4 us a pair where sorting one set takes 15.
 
 The sets hold 64-bit hashes of shingles: two sets of 1,000 differ from what strings would give once in 10^13.
 """
@@ -31,7 +31,7 @@ WANTED = shuffled_schema(("group", pa.uint32()), ("place", PLACE))
 """Documents whose shingles a group wants. `range`: the document's part."""
 
 SHINGLES = shuffled_schema(("place", PLACE), ("doc_id", IDENTIFIER), ("shingles", pa.large_binary()))
-"""Distinct shingles, uint64 each, as one value: half the cost of a list. `range`: the group that wants them."""
+"""Distinct shingles, uint64 each, packed into one value. `range`: the group that wants them."""
 
 PAIRS = pa.schema(
     [
