@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def _batches(root: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
 
 def _check(root: Path, length: int, step: int) -> tuple[int, int]:
     """(wrong, checked): every `step`-th document's spans by the definition, its windows counted in all texts."""
-    drawn = dict(list(_pairs(root))[::step])
+    drawn = dict(islice(_pairs(root), 0, None, step))
     windows = {text[start : start + length] for text in drawn.values() for start in range(len(text) - length + 1)}
     counts = _count(root, windows, length)
     spans = _spans_of(root, set(drawn))
