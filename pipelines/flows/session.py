@@ -17,12 +17,15 @@ from prefect import get_run_logger
 
 from pipelines.disk import explain_full_disk
 from pipelines.environment import prepare_environment
+from pipelines.flows.leash import leash_temporary_servers
 from pipelines.jobs.cluster import Cluster, connect, local_cluster
 from pipelines.progress import LogObserver, observe, observer
 from pipelines.request import REQUEST_FILE, RunRequest
 from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
 from storage.stage import package_versions
+
+leash_temporary_servers()  # Prefect starts one before the first flow's own code runs
 
 VERSIONED = ("ray", "prefect", "duckdb", "pyarrow", "numpy", "numba", "torch", "transformers", "tokenizers")
 

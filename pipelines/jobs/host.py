@@ -30,12 +30,17 @@ def main(scratch: Path, command: list[str]) -> int:
     _linux_prctl(_PR_SET_CHILD_SUBREAPER, 1)  # orphans of Ray become children of this process, which can end them
     ray = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_host)
     try:
-        while ray.poll() is None and os.getppid() == parent and not _input_closed():
+        while ray.poll() is None and flow_is_there(parent):
             pass
         return ray.poll() or 0
     finally:
         _end(ray)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def flow_is_there(parent: int) -> bool:
+    """Whether the process that started this one still is; waits up to half a second for its end."""
+    return os.getppid() == parent and not _input_closed()
 
 
 def _input_closed() -> bool:

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from pipelines.flows.leash import SERVER
 from pipelines.run_folder import RunFolder, require_step
 from storage.identity import hash_file
 from storage.manifests import read_manifest
@@ -66,6 +68,25 @@ def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: str) -> 
         time.sleep(0.05)
 
 
+def servers(home: Path) -> list[int]:
+    """Prefect servers that work in this home."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            ours = f"PREFECT_HOME={home}\0".encode() in (process / "environ").read_bytes()
+            if ours and SERVER in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def wait_for_no_server(home: Path) -> None:
+    """A killed run leaves no temporary server behind."""
+    deadline = time.monotonic() + 60
+    while found := servers(home):
+        assert time.monotonic() < deadline, f"servers still run: {found}"
+        time.sleep(0.2)
+
+
 @pytest.mark.timeout(600)
 def test_killed_and_resumed_with_one_worker_it_is_the_same(finished_run: FinishedRun, tmp_path: Path) -> None:
     chance = random.Random()
@@ -77,6 +98,7 @@ def test_killed_and_resumed_with_one_worker_it_is_the_same(finished_run: Finishe
         delay = chance.uniform(0.0, 6.0)
         print(f"killed {delay:.2f} s after {step}")
         kill_after(process, delay)
+    wait_for_no_server(finished_run.home)
     done = gristmill(*options, home=finished_run.home, check=False, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "reused" in done.stdout
