@@ -19,6 +19,7 @@ from pipelines.dedup.candidates import BANDS, find_candidates, scatter_bands
 from pipelines.dedup.columns import identifier_halves, numbers
 from pipelines.dedup.components import edges_of_copies
 from pipelines.dedup.exact import COPIES, HASHES, group_copies, scatter_hashes
+from pipelines.dedup.memory import keep_freed_memory
 from pipelines.dedup.parameters import SignatureConfig
 from pipelines.dedup.range_files import RangeFiles, read_columns, read_range
 from pipelines.dedup.search.generations import Search, dedup_config
@@ -40,6 +41,7 @@ def signature_files(root: Path, config: SignatureConfig, checksum: str) -> Range
 
 def sign_part(arguments: Arguments) -> Counts:
     """SIGNATURES of one part: `texts`, `number`, `checksum`, `settings`, `root`."""
+    keep_freed_memory()
     config = dedup_config(arguments["settings"]).signature
     files = signature_files(arguments["root"], config, arguments["checksum"])
     done = files.facts("signatures", 0) or _sign(files, config, arguments["texts"].batches(arguments["number"]))
@@ -136,6 +138,7 @@ def _rows_of_keys(keys: Hashes, wanted: Hashes) -> npt.NDArray[np.int64]:
 
 
 def scatter_part_bands(arguments: Arguments) -> Counts:
+    keep_freed_memory()
     search, number = arguments["search"], arguments["number"]
     if done := search.files.facts("work/bands", number):
         return dict(done)
@@ -146,6 +149,7 @@ def scatter_part_bands(arguments: Arguments) -> Counts:
 
 def find_range_candidates(arguments: Arguments) -> Counts:
     """CANDIDATES of one range of keys, each with a new document, and the CROWDS that a new document joined."""
+    keep_freed_memory()
     search, number = arguments["search"], arguments["number"]
     files = search.files
     if done := files.facts("work/candidates", number):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipelines.dedup.candidates import CANDIDATES, CROWDS
 from pipelines.dedup.columns import numbers
 from pipelines.dedup.components import TRAVELLING, edges_of
+from pipelines.dedup.memory import keep_freed_memory
 from pipelines.dedup.range_files import RangeFiles, read_range
 from pipelines.dedup.search.generations import Search
 from pipelines.dedup.shuffle import groups_of, rows_of, with_ranges
@@ -57,6 +58,7 @@ def list_group_wanted(arguments: Arguments) -> Counts:
 
 def read_part_shingles(arguments: Arguments) -> Counts:
     """SHINGLES of one part for all groups: `search`, `files`, `number` and the numbers of the `groups`."""
+    keep_freed_memory()
     search, files, number = arguments["search"], arguments["files"], arguments["number"]
     done = files.facts("work/shingles", number)
     return dict(done or files.commit("work/shingles", number, _read_shingles(search, files, number, arguments)))
@@ -80,6 +82,7 @@ def _read_shingles(search: Search, files: RangeFiles, number: int, arguments: Ar
 
 def verify_group(arguments: Arguments) -> Counts:
     """PAIRS and CROWD_MEMBERS of one group by range of places, and how they tie documents together."""
+    keep_freed_memory()
     search, files, group = arguments["search"], arguments["files"], arguments["group"]
     if done := files.facts("kept/pairs", group.number):
         return dict(done)
