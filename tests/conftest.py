@@ -6,12 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile("steady")
+"""`make test` draws the same examples everywhere; `pytest --hypothesis-profile=explore` draws new ones."""
 
 ROOT = Path(__file__).resolve().parent.parent
 

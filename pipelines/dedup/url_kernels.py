@@ -18,7 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 
 MOST_SORTED = 64
 _HASH, _PERCENT, _AND, _PLUS, _SLASH, _COLON, _SEMICOLON, _EQUALS, _QUERY, _AT = (ord(c) for c in "#%&+/:;=?@")
-_DOT, _BANG, _BRACKET, _SPACE, _DELETE, _LOWER = ord("."), ord("!"), ord("["), 0x20, 0x7F, 0x20
+_DOT, _BANG, _OPEN, _CLOSE, _SPACE, _DELETE, _LOWER = ord("."), ord("!"), ord("["), ord("]"), 0x20, 0x7F, 0x20
 _HEX = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 _HTTP, _HTTPS, _WWW, _JSESSION = (
     np.frombuffer(word, np.uint8) for word in (b"http", b"https", b"www.", b"jsessionid=")
@@ -136,10 +136,11 @@ def _put_host(data: Bytes, start: int, end: int, is_http: bool, is_https: bool, 
         host_end - host > 4 and _spells(data, host, host + 4, _WWW) and _find(data, host + 4, host_end, _DOT) < host_end
     ):
         host += 4
-    if host == host_end:
+    is_literal = host < host_end and data[host] == _OPEN
+    if host == host_end or (is_literal and data[host_end - 1] != _CLOSE):
         return -1
     for i in range(host, host_end):
-        if data[i] <= _SPACE or data[i] == _DELETE or (data[i] == _COLON and data[host] != _BRACKET):
+        if data[i] <= _SPACE or data[i] == _DELETE or (data[i] == _COLON and not is_literal):
             return -1
         out[at] = _lower(data[i])
         at += 1

@@ -35,6 +35,8 @@ def plain_host(scheme: str, authority: str) -> str | None:
     while host.startswith("www.") and "." in host[4:]:
         host = host[4:]
     forbidden = SPACES + "\x7f" + ("" if host.startswith("[") else ":")
+    if host.startswith("[") and not host.endswith("]"):
+        return None
     if not host or any(character in forbidden for character in host):
         return None
     is_default = (scheme, port) in (("http", "80"), ("https", "443"))

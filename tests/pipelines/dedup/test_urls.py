@@ -57,6 +57,8 @@ def form(url: str | None) -> str | None:
         ("http://:80/", None),
         ("mailto:a@b.c", None),
         ("http://a b/", None),
+        ("http://[::1]::/", None),
+        ("http://[::1/", None),
     ],
 )
 def test_the_normal_form(url: str | None, expected: str | None) -> None:
