@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from classifiers.encoders.models import DEFAULT_MODEL, find_model
 from classifiers.fasttext.file import read_classifier
-from classifiers.quality.models import DEFAULT_MODEL, find_model
 from mixtures.sql import Expression, parse_expression
 from mixtures.wording import shorten
 from pipelines.contamination import contamination_spec

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from classifiers.quality.encoder import EncoderConfig
-from classifiers.quality.models import DEFAULT_MODEL
+from classifiers.encoders.encoder import EncoderConfig
+from classifiers.encoders.models import DEFAULT_MODEL
 from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, Rule, Search
 from pipelines.dedup.parameters import DedupConfig, SemanticConfig, near_duplicates

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from benchmarks.corpora import FOLDER
 from benchmarks.table import Row, least_cpu_seconds, publish
-from classifiers.quality.encoder import Encoder, EncoderConfig
+from classifiers.encoders.encoder import Encoder, EncoderConfig
 from pipelines.dedup.parameters import SemanticConfig, SignatureConfig
 from pipelines.dedup.reference import jaccard, make_shingles
 from pipelines.dedup.semantic import (

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from classifiers.encoders.batches import plan_batches
+from classifiers.encoders.devices import choose_dtype, set_threads
 from classifiers.fluency.models import open_causal_model
-from classifiers.quality.encoder import choose_dtype, plan_batches, set_threads
 from storage.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classifiers.quality.encoder import quiet_transformers
-from classifiers.quality.models import find_model
+from classifiers.encoders.models import find_model
+from classifiers.encoders.opening import quiet_transformers
 from storage.errors import ModelError
 
 if TYPE_CHECKING:

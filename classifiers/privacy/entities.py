@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from classifiers.encoders.models import find_model
 from classifiers.privacy.kinds import ENTITIES, PRIVACY, Span
 from classifiers.privacy.stage import list_spans
-from classifiers.quality.models import find_model
 from storage.errors import ModelError
 from storage.stage import BatchFunction, Stage
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from classifiers.encoders.models import find_model
 from classifiers.privacy.addresses import REPLACEMENTS
 from classifiers.privacy.finder import FinderConfig, Finds, find_private
 from classifiers.privacy.kinds import ENTITIES, KINDS, MASKED, Span, settle
-from classifiers.quality.models import find_model
 from classifiers.rewriting import TEXT, replace_texts
 from storage.stage import BatchFunction, Stage
 

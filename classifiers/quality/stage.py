@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from classifiers.encoders.encoder import Encoder, EncoderConfig
+from classifiers.encoders.models import DEFAULT_MODEL, find_model
 from classifiers.quality.buckets import BucketThresholds, assign_buckets
-from classifiers.quality.encoder import Encoder, EncoderConfig
 from classifiers.quality.head import FittedHead
-from classifiers.quality.models import DEFAULT_MODEL, find_model
 from storage.errors import DatasetError
 from storage.stage import BatchFunction, Stage
 

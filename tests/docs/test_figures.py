@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from classifiers.encoders.encoder import EncoderConfig
 from classifiers.quality.buckets import NUM_BUCKETS
-from classifiers.quality.encoder import EncoderConfig
 from classifiers.quality.head import HeadConfig
 from mixtures.plan import REFUSE_EPOCHS, WARN_EPOCHS
 from mixtures.recipe import DEFAULT_MAX_EPOCHS

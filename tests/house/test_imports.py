@@ -120,7 +120,12 @@ def import_alone(wanted: list[str], roots: tuple[str, ...], ours: list[str], pro
 def test_storage_trainer_and_scoring_core_are_light(project_root: Path) -> None:
     """A machine that trains or scores needs no Ray, no Prefect, no DuckDB and none of the readers."""
     ours = ["storage", "trainer", "classifiers"]
-    import_alone(["storage", "trainer", "classifiers.quality", "classifiers.fluency"], LIGHT, ours, project_root)
+    import_alone(
+        ["storage", "trainer", "classifiers.encoders", "classifiers.quality", "classifiers.fluency"],
+        LIGHT,
+        ours,
+        project_root,
+    )
 
 
 def test_dedup_kernels_need_numpy_numba_and_pyarrow_alone(project_root: Path) -> None:

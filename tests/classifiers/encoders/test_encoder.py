@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from classifiers.quality.encoder import CHARACTERS_PER_TOKEN, Encoder, EncoderConfig, plan_batches
-from classifiers.quality.models import find_model
+from classifiers.encoders.batches import plan_batches
+from classifiers.encoders.encoder import Encoder, EncoderConfig
+from classifiers.encoders.models import find_model
+from classifiers.encoders.tokens import CHARACTERS_PER_TOKEN
 from storage.errors import RecipeError, ResourceError
 from tests.classifiers.quality.samples import TEXTS
 
@@ -99,8 +101,9 @@ class FullDevice:
 
 def test_out_of_memory_halves_the_batch_and_goes_on(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     batched = Encoder(EncoderConfig(dtype="float32", max_tokens=32, batch_tokens=10_000))
-    device = FullDevice(batched._model, room=3)
-    monkeypatch.setattr(batched, "_model", device)
+    forward = batched._batches._forward
+    device = FullDevice(forward._model, room=3)
+    monkeypatch.setattr(forward, "_model", device)
     texts = pa.array([f"text number {i} " * (i + 1) for i in range(20)])
     found = batched.embed(texts).vectors
     alone = Encoder(EncoderConfig(dtype="float32", max_tokens=32)).embed(texts).vectors
@@ -113,7 +116,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(encoder: Encoder, monkeypatc
 
 def test_a_document_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(EncoderConfig(dtype="float32"))
-    monkeypatch.setattr(encoder, "_model", FullDevice(encoder._model, room=0))
+    forward = encoder._batches._forward
+    monkeypatch.setattr(forward, "_model", FullDevice(forward._model, room=0))
     with pytest.raises(ResourceError, match="no memory for one document of 5 tokens"):
         encoder.embed(pa.array(["three little words"]))
 

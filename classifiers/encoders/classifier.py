@@ -1,0 +1,133 @@
+"""A published or distilled text classifier opened for work: texts in, raw scores or class probabilities out.
+
+Any Hugging Face sequence classifier by folder or hub name (FineWeb-Edu's, Nemotron-edu and Mixtral-edu are regressions
+of one logit), and the layout of nvidia's domain classifiers. On the CPU a text's scores do not depend on the other
+texts, bit for bit; on a GPU and in bfloat16 they do as vectors do (see `encoder.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from classifiers.encoders.backbone_classifier import open_backbone_classifier
+from classifiers.encoders.batches import Batches, PaddedForward
+from classifiers.encoders.devices import choose_device, choose_dtype, set_threads
+from classifiers.encoders.encoder import ROWS_AT_ONCE
+from classifiers.encoders.models import ModelFiles, find_classifier
+from classifiers.encoders.opening import open_model, refuse_missing
+from classifiers.encoders.tokens import TextTokenizer, TokenRows
+from storage.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+USUAL_TOKENS = 512
+"""What FineWeb-Edu's, Nemotron's and nvidia's classifiers read of a document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """What can change a score, beside the model's files.
+
+    `max_tokens` counts special tokens, longer documents are cut; None is 512, or the model's context where that is
+    shorter. `dtype`, `threads` and `batch_tokens` are as in EncoderConfig.
+    """
+
+    max_tokens: int | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = 1
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "threads", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RecipeError(f"the classifier's {name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class TextClassifier:
+    """`labels`: class names in the order of the columns; () for a regression. Make one with `open_classifier`."""
+
+    labels: tuple[str, ...]
+    tokenize: TextTokenizer
+    batches: Batches
+
+    def score(self, texts: pa.StringArray) -> npt.NDArray[np.float32]:
+        """Of texts without nulls float32[N], a regression's raw values, or [N, classes], probabilities."""
+        blocks = [self.score_tokens(self.tokenize(texts.slice(start, ROWS_AT_ONCE)))
+                  for start in range(0, len(texts), ROWS_AT_ONCE)]  # fmt: skip
+        return np.concatenate(blocks) if blocks else self.score_tokens(self.tokenize(texts))
+
+    def score_tokens(self, rows: TokenRows) -> npt.NDArray[np.float32]:
+        """The same of token ids with their special tokens."""
+        scores = self.batches(rows)
+        return scores if self.labels else scores[:, 0]
+
+
+def classifier_files(model: str) -> tuple[str, ...]:
+    """Every file that can change a score. Raises ModelError for what is no classifier, or unsafe to load."""
+    return tuple(str(path) for path in find_classifier(model).paths)
+
+
+def open_classifier(model: str, config: ClassifierConfig | None = None) -> TextClassifier:
+    """A classifier by folder or hub name, on a GPU where there is one.
+
+    Raises ModelError for what is no classifier, is unsafe (pickles, code of its own), or cannot take `max_tokens`.
+    """
+    config = config or ClassifierConfig()
+    files = find_classifier(model)
+    device = choose_device()
+    set_threads(config.threads)
+    module = _open_module(files, choose_dtype(config.dtype, device))
+    tokenize = TextTokenizer(files, _choose_max_tokens(config, files, module.config))
+    tokenize.check_vocabulary(module.get_input_embeddings().num_embeddings, files)
+    width = len(module.config.id2label)
+    forward = PaddedForward(module, device, _reading(module.config))
+    labels = tuple(str(module.config.id2label[i]) for i in range(width)) if width > 1 else ()
+    return TextClassifier(labels, tokenize, Batches(forward, width, config.batch_tokens))
+
+
+def _open_module(files: ModelFiles, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    if files.backbone:
+        return open_backbone_classifier(files, dtype)
+    module, missing = open_model(AutoModelForSequenceClassification, files, dtype)
+    if any(name.startswith(("classifier.", "score.")) for name in missing):
+        raise ModelError(
+            f"the model is an encoder without a classifier on it: it has no `{missing[0]}`",
+            at=str(files.folder),
+            hint="give a sequence classifier, or score with this encoder and labels of your own",
+        )
+    refuse_missing(files, missing)
+    return module
+
+
+def _choose_max_tokens(config: ClassifierConfig, files: ModelFiles, described: Any) -> int:
+    limits = (files.max_tokens, getattr(described, "max_position_embeddings", None) if files.backbone else None)
+    limit = min((each for each in limits if each), default=None)
+    if config.max_tokens is None:
+        return min(USUAL_TOKENS, limit or USUAL_TOKENS)
+    if limit is not None and config.max_tokens > limit:
+        raise ModelError(
+            f"max_tokens is {config.max_tokens}, but the model takes at most {limit}",
+            at=str(files.folder),
+            hint=f"set `max_tokens: {limit}`, or choose a model with a longer context",
+        )
+    return config.max_tokens
+
+
+def _reading(described: Any) -> Callable[[Any, torch.Tensor], torch.Tensor]:
+    """From a model's output to what `TextClassifier.score` gives: raw values, or probabilities of classes."""
+    if len(described.id2label) == 1:
+        return lambda output, _: output.logits.float()
+    if described.problem_type == "multi_label_classification":
+        return lambda output, _: output.logits.float().sigmoid()
+    return lambda output, _: output.logits.float().softmax(-1)
