@@ -103,6 +103,13 @@ def cli() -> None:
     help="Find texts that mean the same, from this cosine.",
 )
 @click.option(
+    "--sign-on",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="Where signatures are made; both make the same.",
+)
+@click.option(
     "--duplicate-alarm",
     type=float,
     default=0.5,

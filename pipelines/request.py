@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
@@ -39,6 +39,7 @@ class RunRequest:
     `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
     `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
     `semantic`: pairs of documents are looked for whose vectors have at least this cosine (None: none are).
+    `sign_on`: whether signatures are made on GPUs, where the cluster has any; they are the same to the bit.
     `duplicate_alarm`: a source that loses more than this share of its documents to duplicates is reported.
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles) is fitted anew. `part_megabytes` is the text of a documents
@@ -63,6 +64,7 @@ class RunRequest:
     repeated_lines: str | None = None
     near: str | None = None
     semantic: float | None = None
+    sign_on: Literal["cpu", "gpu"] = "cpu"
     duplicate_alarm: float = 0.5
     encoder: str | None = None
     fluency_model: str | None = None
@@ -87,6 +89,8 @@ class RunRequest:
         _check_out(self.out)
         if self.part_megabytes is not None and self.part_megabytes <= 0:
             raise InputError(f"part_megabytes is {self.part_megabytes}; it must be above 0")
+        if self.sign_on not in ("cpu", "gpu"):
+            raise InputError(f"sign_on is {self.sign_on!r}; it must be `cpu` or `gpu`")
         if not 0 < self.duplicate_alarm <= 1:
             raise InputError(f"duplicate_alarm is {self.duplicate_alarm:g}; it must be above 0 and at most 1")
         if self.workers is not None and self.workers < 1:
@@ -166,7 +170,7 @@ def _labels(request: RunRequest) -> list[Path]:
 
 def quick_identity(request: RunRequest, yaml_files: Sequence[Path]) -> str:
     """32 hex digits of the request, the sizes and times of its local inputs, its YAML files and the versions here."""
-    where = {"out", "ray_address", "workers"}
+    where = {"sign_on", "out", "ray_address", "workers"}
     asked = {name: value for name, value in request.to_json().items() if name not in where}
     files = [*local_files(request), *_matching(request.benchmarks), *_labels(request)]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -203,7 +203,7 @@ def plan_deduplicate(request: RunRequest, folder: RunFolder) -> StepPlan:
     basis = {"settings": settings, "documents": _documents_of(request, folder)}
     if request.semantic is not None:
         basis["embeddings"] = require_step(folder, "embed").result["identity"]
-    return _plan("deduplicate", "deduplicate", {"settings": settings}, basis)
+    return _plan("deduplicate", "deduplicate", {"settings": settings}, basis, wants_gpu=request.sign_on == "gpu")
 
 
 def plan_embed(request: RunRequest, folder: RunFolder) -> StepPlan:

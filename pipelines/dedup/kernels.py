@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.dedup.compiled import compiled, count_trailing_zeros, load_word, store_word
+from pipelines.dedup.hashing import MIX_1, MIX_2, SHINGLE_MULTIPLIER, TOKEN_MULTIPLIER, TOKEN_SEED
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -31,11 +32,6 @@ _REPLACEMENT = 0xFFFD
 _FIRST_UNCOMPOSED_LEAD = 0xCC
 """UTF-8 lead byte of U+0300, the first character that NFC may change."""
 
-_TOKEN_SEED = np.uint64(0x243F6A8885A308D3)
-_TOKEN_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SHINGLE_MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
 _LARGEST = np.uint32(0xFFFFFFFF)
 _ONES = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -50,9 +46,9 @@ A quarter full, 430 shingles cost 1.2 us; half full 1.9, since each second probe
 def _mix(value: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64: every input bit reaches every output bit."""
     value ^= value >> np.uint64(30)
-    value *= _MIX_1
+    value *= MIX_1
     value ^= value >> np.uint64(27)
-    value *= _MIX_2
+    value *= MIX_2
     return value ^ (value >> np.uint64(31))
 
 
@@ -229,7 +225,7 @@ def _hash_words(folded: Bytes, size: int, tokens: Hashes) -> int:
     """Write the hashes of the folded words to `tokens`; the number of words."""
     position, count = 0, 0
     while position < size:
-        first, token = position, _TOKEN_SEED
+        first, token = position, TOKEN_SEED
         word = load_word(folded, position)
         zeros = _mark_zeros(word)
         while zeros == np.uint64(0):
@@ -247,7 +243,7 @@ def _hash_words(folded: Bytes, size: int, tokens: Hashes) -> int:
 
 @compiled
 def _extend(token: np.uint64, word: np.uint64) -> np.uint64:
-    token = (token ^ word) * _TOKEN_MULTIPLIER
+    token = (token ^ word) * TOKEN_MULTIPLIER
     return token ^ (token >> np.uint64(32))
 
 
@@ -257,7 +253,7 @@ def _scan_characters(data: Bytes, start: int, end: int, lower: Codes, tokens: Ha
     count, position = 0, start
     while position < end:
         code, position = _decode(data, position, end)
-        tokens[count] = _mix(_extend(_TOKEN_SEED, np.uint64(lower[code])))
+        tokens[count] = _mix(_extend(TOKEN_SEED, np.uint64(lower[code])))
         count += 1
     return count
 
@@ -270,15 +266,15 @@ def _hash_shingles(tokens: Hashes, count: int, size: int) -> int:
     width = min(size, count)
     power, rolling = np.uint64(1), np.uint64(0)
     for i in range(width):
-        power *= _SHINGLE_MULTIPLIER
-        rolling = rolling * _SHINGLE_MULTIPLIER + tokens[i]
+        power *= SHINGLE_MULTIPLIER
+        rolling = rolling * SHINGLE_MULTIPLIER + tokens[i]
     length = np.uint64(width) * power
     for first in range(count - width + 1):
         left = tokens[first]
         shingle = _mix(length + rolling)
         tokens[first] = shingle if shingle != np.uint64(0) else np.uint64(1)
         if first + width < count:
-            rolling = rolling * _SHINGLE_MULTIPLIER + tokens[first + width] - left * power
+            rolling = rolling * SHINGLE_MULTIPLIER + tokens[first + width] - left * power
     return count - width + 1
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 
 from pipelines.dedup.characters import character_tables
 from pipelines.dedup.columns import band_array, identifier_array, read_only, string_buffers, whole
+from pipelines.dedup.hashing import permutations
 from pipelines.dedup.kernels import collapse_spaces, find_uncomposed, sign_texts
 from pipelines.dedup.parameters import SignatureConfig
 from storage.identity import DIGEST_BYTES
@@ -31,6 +31,8 @@ VERSION = 2
 READS = ("doc_id", "text")
 ROWS_AT_A_TIME = 4096
 
+Integers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.uint32]
 
@@ -60,12 +62,12 @@ def signature_stage(config: SignatureConfig) -> Stage:
     )
 
 
-def make_signer(config: SignatureConfig) -> BatchFunction:
-    """The function that turns a batch with `doc_id` and `text` into SIGNATURES."""
+def make_signer(config: SignatureConfig, device: str = "cpu") -> BatchFunction:
+    """The function that turns a batch with `doc_id` and `text` into SIGNATURES, the same to the bit on any device."""
     schema = signatures_schema(config)
 
     def sign(batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = _sign_texts(batch.column("text"), config)
+        columns = _sign_texts(batch.column("text"), config, device)
         return pa.RecordBatch.from_arrays([batch.column("doc_id"), *columns], schema=schema)
 
     return sign
@@ -97,17 +99,26 @@ def compose(texts: pa.Array) -> pa.Array:
     return pc.replace_with_mask(texts, mask, pa.array(composed, pa.large_string()))
 
 
-def _sign_texts(texts: pa.Array, config: SignatureConfig) -> tuple[pa.Array, pa.Array, pa.Array]:
+def _sign_texts(texts: pa.Array, config: SignatureConfig, device: str) -> tuple[pa.Array, pa.Array, pa.Array]:
     texts = whole(texts)
-    tables = character_tables()
-    multipliers, addends = permutations(config.seed, config.num_permutations)
     offsets, data = normalise(texts)
-    by_word = config.unit == "words"
-    num_shingles, keys = sign_texts(
-        offsets, data, by_word, config.shingle_size, tables.kinds, tables.lower, multipliers, addends, config.bands
-    )
+    sign = _sign_by_kernel if device == "cpu" else _sign_by_device
+    num_shingles, keys = sign(device, offsets, data, config)
     hashes = _hash_contents(offsets, data, texts.is_valid().to_pylist())
     return hashes, pa.array(num_shingles), band_array(keys, num_shingles > 0)
+
+
+def _sign_by_kernel(device: str, offsets: Integers, data: Bytes, config: SignatureConfig) -> tuple[Codes, Hashes]:
+    tables, drawn = character_tables(), permutations(config.seed, config.num_permutations)
+    by_word = config.unit == "words"
+    return sign_texts(offsets, data, by_word, config.shingle_size, tables.kinds, tables.lower, *drawn, config.bands)
+
+
+def _sign_by_device(device: str, offsets: Integers, data: Bytes, config: SignatureConfig) -> tuple[Codes, Hashes]:
+    from pipelines.dedup.device import sign_texts_on
+
+    drawn = permutations(config.seed, config.num_permutations)
+    return sign_texts_on(device, offsets, data, config.unit == "words", config.shingle_size, *drawn, config.bands)
 
 
 def _hash_contents(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], present: list[bool]) -> pa.Array:
@@ -117,25 +128,3 @@ def _hash_contents(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], 
         for i, here in enumerate(present)
     ]
     return identifier_array(digests)
-
-
-@lru_cache(maxsize=8)
-def permutations(seed: int, count: int) -> tuple[Codes, Codes]:
-    """(multipliers, addends) uint32[count]: h -> (a * h + b) mod 2^32 with a odd, a permutation of the 32-bit hashes.
-
-    Written by SplitMix64 from the seed, not by a library's generator, so that no release can change them.
-    """
-    values = (_split_mix(seed, 2 * count) >> np.uint64(32)).astype(np.uint32)
-    multipliers, addends = values[:count] | np.uint32(1), values[count:].copy()
-    multipliers.setflags(write=False)
-    addends.setflags(write=False)
-    return multipliers, addends
-
-
-def _split_mix(seed: int, count: int) -> Hashes:
-    """The first `count` outputs of SplitMix64 (Steele, Lea, Flood 2014)."""
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    values = steps + np.uint64(seed % (1 << 64))
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

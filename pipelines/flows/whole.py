@@ -30,6 +30,7 @@ def gristmill(
     repeated_lines: str | None = None,
     near: str | None = None,
     semantic: float | None = None,
+    sign_on: str = "cpu",
     duplicate_alarm: float = 0.5,
     encoder: str | None = None,
     fluency_model: str | None = None,

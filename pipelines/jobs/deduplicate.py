@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.dedup.canaries import measure_recall
+from pipelines.dedup.search.candidates import sign_part
 from pipelines.dedup.search.generations import Growth, Search, dedup_config, open_search, read_record
 from pipelines.dedup.search.run import Run, Task, search_duplicates
 from pipelines.dedup.search.texts import PartTexts
@@ -24,6 +25,8 @@ from storage.identity import fingerprint
 from storage.manifests import Dataset, find_manifest, open_dataset
 from storage.parts import read_batches
 
+SIGNING_GPUS = 0.25
+"""Of a GPU, for a process that signs: its one core reads, composes and hashes texts, which is slower than the GPU."""
 CANARY_TEXTS, CANARY_PAIRS, CANARY_SEED = 1000, 200, 1
 
 
@@ -48,8 +51,13 @@ def run_on_cluster(job: Job, stage: str) -> Run:
     """Tasks of a search as parts of a job."""
 
     def run_tasks(task: Task, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        tasks = [PartTask(identity=f"{task.__name__} {i}", arguments=each) for i, each in enumerate(arguments)]
-        report = run_parts(job, tasks, task, total=len(tasks), stage=stage)
+        on_gpu = task is sign_part and job.gpus > 0
+        device = {"device": "cuda"} if on_gpu else {}
+        tasks = [
+            PartTask(identity=f"{task.__name__} {i}", arguments={**each, **device}) for i, each in enumerate(arguments)
+        ]
+        gpus = SIGNING_GPUS if on_gpu else 0.0
+        report = run_parts(job, tasks, task, total=len(tasks), stage=stage, gpus=gpus)
         report.require_all()
         return [result for result in report.results if result is not None]
 

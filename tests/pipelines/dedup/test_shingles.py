@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from pipelines.dedup.characters import character_tables
 from pipelines.dedup.columns import string_buffers
+from pipelines.dedup.hashing import permutations
 from pipelines.dedup.kernels import collect_shingles, find_uncomposed
 from pipelines.dedup.parameters import SignatureConfig
 from pipelines.dedup.reference import jaccard, make_shingles, normalise_text
-from pipelines.dedup.signatures import normalise, permutations, sign_documents, signature_stage
+from pipelines.dedup.signatures import normalise, sign_documents, signature_stage
 from pipelines.dedup.verify import read_shingles
 from tests.pipelines.dedup.dedup_corpora import corpus
 
