@@ -1,12 +1,12 @@
 """Signatures on a GPU: the arithmetic of `kernels.py` as whole-array steps in torch, so that every bit is the same.
 
 A batch goes to the device once, as UTF-8; shingle counts and band keys come back. All is integers modulo 2^64 or
-2^32, and torch wraps them as the kernels do; it has no unsigned shift and no unsigned minimum, so `_shift` masks the sign's
-copies away, and addends are moved by 2^31, which makes signed order out of unsigned.
+2^32, and torch wraps them as the kernels do; it has no unsigned shift and no unsigned minimum, so `_shift` masks the
+sign's copies away, and addends are moved by 2^31, which makes signed order out of unsigned.
 
-What a GPU does badly goes to the kernels: texts in bytes that are no UTF-8, words of more than 4 KB (their hash is
-a chain of steps, one for eight bytes), and batches that do not fit its memory. That takes about 500 bytes for each byte of
-a batch's text, bounded by `BATCH_BYTES`; a longer text is a batch alone.
+What a GPU does badly goes to the kernels: texts in bytes that are no UTF-8, words of more than 4 KB (their hash is a
+chain of steps, one for eight bytes), and batches that do not fit its memory. That takes about 500 bytes for each byte
+of a batch's text, bounded by `BATCH_BYTES`; a longer text is a batch alone.
 """
 
 from __future__ import annotations
