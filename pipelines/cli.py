@@ -9,17 +9,65 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
 
 from pipelines.environment import prepare_environment
 from storage.errors import CurationError, GristmillError
 
+Command = TypeVar("Command", bound=Callable[..., object])
 OUT = click.option("--out", default="runs/default", show_default=True, metavar="FOLDER", help="The run's folder.")
+
+
+MODEL_OPTIONS = (
+    click.option(
+        "--server", default=None, metavar="URL", help="An OpenAI-compatible server, e.g. http://localhost:8000/v1."
+    ),
+    click.option(
+        "--model", default=None, metavar="NAME|PATH", help="The server's model; without one, a folder for vLLM."
+    ),
+    click.option(
+        "--api-key-env",
+        "key_variable",
+        default=None,
+        metavar="NAME",
+        help="Environment variable with the server's key.",
+    ),
+    click.option(
+        "--constraint",
+        type=click.Choice(["auto", "structured_outputs", "guided_choice", "response_format", "none"]),
+        default="auto",
+        show_default=True,
+        help="How the server is told what form an answer has; auto asks vLLM for its version.",
+    ),
+    click.option("--concurrency", type=int, default=64, show_default=True, help="Requests in flight."),
+    click.option(
+        "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="Seconds for one request."
+    ),
+    click.option("--tensor-parallel", type=int, default=1, show_default=True, help="GPUs of one copy of the model."),
+    click.option("--max-tokens", type=int, default=None, help="Context of the model in vLLM.  [default: the model's]"),
+    click.option(
+        "--dtype", default="auto", show_default=True, help="Number format of the model in vLLM, e.g. bfloat16."
+    ),
+    click.option(
+        "--chat-template-option",
+        "template_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Option of the model's chat template, e.g. enable_thinking=false. Repeatable.",
+    ),
+)
+
+
+def of_model(command: Command) -> Command:
+    """A command with the options that say which language model is asked, and how."""
+    for option in reversed(MODEL_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -147,13 +195,7 @@ def run(**options: object) -> None:
     metavar="YAML",
     help="A rubric file, or a shipped one.",
 )
-@click.option(
-    "--server", default=None, metavar="URL", help="An OpenAI-compatible server, e.g. http://localhost:8000/v1."
-)
-@click.option("--model", default=None, metavar="NAME|PATH", help="The server's model; without one, a folder for vLLM.")
-@click.option(
-    "--api-key-env", "key_variable", default=None, metavar="NAME", help="Environment variable with the server's key."
-)
+@of_model
 @click.option("--sample", type=int, default=1000, show_default=True, help="Documents to rate.")
 @click.option(
     "--most-per-stratum",
@@ -172,20 +214,6 @@ def run(**options: object) -> None:
 @click.option("--dropped", is_flag=True, default=False, help="Rate documents that the policy dropped too.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="Temperature of the model.")
-@click.option(
-    "--constraint",
-    type=click.Choice(["auto", "structured_outputs", "guided_choice", "response_format", "none"]),
-    default="auto",
-    show_default=True,
-    help="How the server is told that an answer is one digit; auto asks vLLM for its version.",
-)
-@click.option("--concurrency", type=int, default=64, show_default=True, help="Requests in flight.")
-@click.option(
-    "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="Seconds for one request."
-)
-@click.option("--tensor-parallel", type=int, default=1, show_default=True, help="GPUs of one copy of the model.")
-@click.option("--max-tokens", type=int, default=None, help="Context of the model in vLLM.  [default: the model's]")
-@click.option("--dtype", default="auto", show_default=True, help="Number format of the model in vLLM, e.g. bfloat16.")
 @click.option(
     "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
 )

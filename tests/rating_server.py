@@ -1,9 +1,9 @@
 """A small OpenAI-compatible server on loopback that rates as its texts say, and misbehaves as they say.
 
-`grade=4` in a text is its rating. Words in capitals make the server go wrong on the requests about that text: BUSY (429
-twice), BROKEN (500 always), NONSENSE, PROSE (a digit in a sentence, no probabilities), STALL, DRIBBLE (a byte now and
-then), CUT (the stream ends in the middle), LONG (the text is above the context until it has been cut), GARBAGE (no
-JSON), KEY (an error that repeats the key).
+`grade=4` in a text is its rating; without one its length decides. Words in capitals make the server go wrong on the
+requests about that text: BUSY (429 twice), BROKEN (500 always), NONSENSE, PROSE (a digit in a sentence, no
+probabilities), STALL, DRIBBLE (a byte now and then), CUT (the stream ends in the middle), LONG (the text is above the
+context until it has been cut), GARBAGE (no JSON), KEY (an error that repeats the key).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _misbehave(self, text: str, time_asked: int) -> None:
         found = re.search(r"grade=(\d)", text)
-        good = answer(int(found[1]) if found else 0)
+        good = answer(int(found[1]) if found else len(text) % 6)
         if "BUSY" in text and time_asked <= 2:
             self._say(429, {"error": "slow down"}, {"Retry-After": "0.01"})
         elif "BROKEN" in text:

@@ -1,7 +1,7 @@
 """Documents rated a second: through our annotator in vLLM's process and through `vllm serve`, beside bare vLLM.
 
 Invariant: all three rate the same texts by the same prompts with the same model, format and context; the bare peer is
-`LLM.chat` over all conversations at once, in the engine of our annotator, turn about, with the prefix cache emptied
+`LLM.chat` over all conversations at once, in the engine of our model, turn about, with the prefix cache emptied
 before each turn. Seconds are wall seconds, the least of several turns.
 """
 
@@ -22,11 +22,12 @@ import yaml
 
 from benchmarks.corpora import FOLDER, read_documents
 from benchmarks.table import ROOT, Row, publish
-from classifiers.annotation.asking import Annotator, Answer, Question, Sampling
-from classifiers.annotation.offline import OfflineAnnotator, OfflineConfig
+from classifiers.annotation.asking import Answer, Question, rate_texts
 from classifiers.annotation.rating import Rating
 from classifiers.annotation.rubric import Rubric
-from classifiers.annotation.server import ServerAnnotator, ServerConfig, find_served_model
+from classifiers.llm.asking import LanguageModel, OneOf, Prompt, Sampling
+from classifiers.llm.offline import OfflineConfig, OfflineModel, sampling_parameters
+from classifiers.llm.server import ServerConfig, ServerModel, find_served_model
 from storage.errors import CurationError
 
 PYTHON = os.environ.get("GRISTMILL_VLLM_PYTHON", sys.executable)
@@ -44,8 +45,9 @@ def read_rubric(characters: int) -> Rubric:
     return Rubric(**{**told, "text_characters": characters})
 
 
-def rate(annotator: Annotator, texts: list[str]) -> list[Answer]:
-    return list(annotator.annotate(Question(key=key, text=text) for key, text in enumerate(texts)))
+def rate(model: LanguageModel, rubric: Rubric, texts: list[str]) -> list[Answer]:
+    questions = (Question(key=key, text=text) for key, text in enumerate(texts))
+    return list(rate_texts(model, rubric, Sampling(), questions))
 
 
 def least_seconds(turns: int, *works: Callable[[], object], before: Callable[[], object] = lambda: None) -> list[float]:
@@ -104,14 +106,15 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     documents = (d.text for d in read_documents(options.data) if len(d.text) >= options.characters)
     texts = [text for text, _ in zip(documents, range(options.documents), strict=False)]
     config = OfflineConfig(model=options.model, max_tokens=options.max_tokens, dtype=options.dtype)
-    annotator = OfflineAnnotator(rubric, config, Sampling())
-    engine: Any = annotator._model
+    offline = OfflineModel(config)
+    engine: Any = offline._model
+    parameters = sampling_parameters(Prompt(messages=(), form=OneOf(options=rubric.digits)))
     chats = [list(rubric.messages(text)) for text in texts]
     answers: list[Answer] = []
     ours, bare = least_seconds(
         options.turns,
-        lambda: answers.extend(rate(annotator, texts)),
-        lambda: engine.chat(chats, annotator._parameters, use_tqdm=False),
+        lambda: answers.extend(rate(offline, rubric, texts)),
+        lambda: engine.chat(chats, parameters, use_tqdm=False),
         before=engine.reset_prefix_cache,
     )
     tokens = sum(answer.prompt_tokens for answer in answers) / options.turns
@@ -121,10 +124,10 @@ def measure(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"
     with serve(options) as url:
         model = find_served_model(url, None, None)
-        client = ServerAnnotator(rubric, ServerConfig(url=url, model=model, timeout_seconds=600), Sampling())
+        client = ServerModel(ServerConfig(url=url, model=model, timeout_seconds=600))
         said: list[Answer] = []
         (served,) = least_seconds(
-            options.turns, lambda: said.extend(rate(client, texts)), before=lambda: reset_server(url)
+            options.turns, lambda: said.extend(rate(client, rubric, texts)), before=lambda: reset_server(url)
         )
     rows += rows_of("through a server", len(texts), tokens, served, bare)
     apart = [abs(a.outcome.score - scores[a.key]) for a in said if isinstance(a.outcome, Rating)]

@@ -1,17 +1,21 @@
-"""What is asked and what comes back: one protocol for every way to a language model.
+"""One document's rating, from its text to an answer: asked by a rubric, held to one digit, asked again for nonsense.
 
-Invariant: each question gets exactly one answer, a rating or a failure, in any order; nothing that a document or a
-server says raises. Questions are pulled only as fast as they are answered, so texts are held by the window and not by
-the sample.
+Invariant: each question gets exactly one answer, a rating or a failure; a text that does not fit the model's context is
+halved until it does, down to 64 characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-from classifiers.annotation.rating import Rating
+from classifiers.annotation.rating import Rating, read_rating
+from classifiers.annotation.rubric import Rubric
+from classifiers.llm.asking import TOO_LONG, Failed, LanguageModel, Nonsense, OneOf, Prompt, Reply, Sampling, Talk
+
+ASKED = 2
+"""Times that a document is asked about whose answers are no ratings."""
+_SHORTEST_TEXT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +24,6 @@ class Question:
 
     key: int
     text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """Why there is no rating: a short snake_case `reason`, and the beginning of what was said instead."""
-
-    reason: str
-    said: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +38,52 @@ class Answer:
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the model draws its answer. At temperature 0 it says its likeliest digit."""
+def rate_texts(
+    model: LanguageModel, rubric: Rubric, sampling: Sampling, questions: Iterable[Question]
+) -> Iterator[Answer]:
+    """Answers in the order in which they are ready."""
+    return model.hold(rate_text(question, rubric, sampling) for question in questions)
 
-    temperature: float = 0.0
-    seed: int = 0
+
+def rate_text(question: Question, rubric: Rubric, sampling: Sampling) -> Talk[Answer]:
+    """The talk about one document."""
+    text, attempts, nonsense = question.text[: rubric.text_characters], 0, 0
+    came: Reply | Failed = Failed(reason="empty_text", said="")
+    outcome: Rating | Failed = Failed(reason="empty_text", said="")
+    while text.strip() and nonsense < ASKED:
+        came = yield _prompt(rubric, text, replace(sampling, seed=sampling.seed + nonsense))
+        attempts += came.attempts
+        if isinstance(came, Reply):
+            outcome, nonsense = _read(came, rubric), nonsense + 1
+            if isinstance(outcome, Rating):
+                break
+        elif came.reason == TOO_LONG and len(text) >= 2 * _SHORTEST_TEXT:
+            text = text[: len(text) // 2]
+        else:
+            outcome = came
+            break
+    return _answer(question.key, outcome, came, attempts, len(text))
 
 
-class Annotator(Protocol):
-    """A language model that rates texts by one rubric."""
+def _prompt(rubric: Rubric, text: str, sampling: Sampling) -> Prompt:
+    form = OneOf(options=rubric.digits)
+    return Prompt(messages=rubric.messages(text), form=form, temperature=sampling.temperature, seed=sampling.seed)
 
-    def annotate(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """Answers in the order in which they are ready."""
-        ...
+
+def _read(reply: Reply, rubric: Rubric) -> Rating | Failed:
+    try:
+        return read_rating(reply.said, reply.places, rubric.digits)
+    except Nonsense as error:
+        return Failed(reason="nonsense", said=str(error))
+
+
+def _answer(key: int, outcome: Rating | Failed, came: Reply | Failed, attempts: int, characters: int) -> Answer:
+    tokens = (came.prompt_tokens, came.completion_tokens) if isinstance(came, Reply) else (0, 0)
+    return Answer(
+        key=key,
+        outcome=outcome,
+        attempts=attempts,
+        characters=characters,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+    )

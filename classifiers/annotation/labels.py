@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from classifiers.annotation.asking import Answer, Failed, Sampling
+from classifiers.annotation.asking import Answer
 from classifiers.annotation.rating import Rating
 from classifiers.annotation.rubric import Rubric
+from classifiers.llm.asking import Failed, Sampling
 from storage.identity import fingerprint
 from storage.schema import IDENTIFIER, encode
 

@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from classifiers.llm.asking import Nonsense, TokenChances
+
 _NUMBER = re.compile(r"\d+")
-_SAID_CHARACTERS = 300
-TokenChances = Sequence[tuple[str, float]]
-"""Tokens that could stand at one place of the answer, and the logarithms of their probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +29,6 @@ class Rating:
     said: int
     probabilities: tuple[float, ...] | None = None
     mass: float | None = None
-
-
-class Nonsense(ValueError):
-    """An answer that is not one digit of the scale; its text is the beginning of what was said."""
-
-    def __init__(self, answer: str) -> None:
-        super().__init__(answer[:_SAID_CHARACTERS])
 
 
 def read_rating(answer: str, places: Iterable[TokenChances], digits: Sequence[str]) -> Rating:

@@ -7,14 +7,13 @@ the score is then read from the probabilities of the digits, which says more tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from classifiers.llm.asking import Messages
 from storage.errors import RecipeError
 from storage.identity import fingerprint
 
 PLACE = "{text}"
-Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, task
@@ -40,6 +41,7 @@ def annotate(
     tensor_parallel: int = 1,
     max_tokens: int | None = None,
     dtype: str = "auto",
+    template_options: Sequence[str] = (),
     ray_address: str | None = None,
     workers: int | None = None,
 ) -> str:

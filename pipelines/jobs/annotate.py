@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from classifiers.annotation.asking import Annotator, Answer, Failed, Question
+from classifiers.annotation.asking import Answer, Question, rate_texts
 from classifiers.annotation.labels import ERRORS, KIND, LABELS, Asked, Origin, error_rows, label_rows
-from classifiers.annotation.offline import OfflineAnnotator, OfflineConfig
-from classifiers.annotation.server import ServerAnnotator, ServerConfig
+from classifiers.llm.asking import Failed
 from mixtures.strata import Sample, SampleConfig, describe_strata, draw_sample
-from pipelines.annotation import origin_from_json, read_key
+from pipelines.annotation import origin_from_json
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
+from pipelines.language_models import open_model, require_server, task_resources
 from pipelines.run_folder import RunFolder
 from storage.errors import InputError, ResourceError, is_disk_full
 from storage.identity import fingerprint
@@ -34,8 +33,6 @@ CHUNK_ROWS = 1024
 """Documents of one task."""
 BATCH_ROWS = 128
 """Documents of one part of the labels."""
-CLIENTS = 2
-"""Tasks that share the requests in flight: while one of them ends, the other keeps the server busy."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -49,7 +46,8 @@ def run(job: Job) -> dict[str, Any]:
     errors: list[Part] = []
     try:
         report = run_parts(
-            job, tasks, annotate_chunk, total=len(tasks), stage="annotate", **_resources(job),
+            job, tasks, annotate_chunk, total=len(tasks), stage="annotate",
+            **task_resources(job.spec["model"], cpus=job.cpus, gpus=job.gpus),
             on_done=lambda _, result: errors.extend(_errors_of(result)),
         )  # fmt: skip
     except ResourceError as error:
@@ -64,15 +62,6 @@ def run(job: Job) -> dict[str, Any]:
 
 def _errors_of(result: dict[str, Any]) -> list[Part]:
     return [part_from_json(result["errors"])] if result["errors"] else []
-
-
-def _resources(job: Job) -> dict[str, Any]:
-    """Clients of a server need half a core each; a model without a GPU has all of this machine's cores."""
-    if job.spec["server"]:
-        return {"cpus": 0.5, "gpus": 0.0, "max_in_flight": min(CLIENTS, job.spec["server"]["concurrency"])}
-    if job.gpus:
-        return {"cpus": 1.0, "gpus": float(job.spec["offline"]["tensor_parallel"])}
-    return {"cpus": job.cpus, "gpus": 0.0, "max_in_flight": 1}
 
 
 def _rows(sample: Sample) -> Iterator[tuple[int, int, Asked]]:
@@ -94,8 +83,7 @@ def _tasks(job: Job, folder: RunFolder, missing: Sequence[tuple[int, int, Asked]
             mine = [(row, asked.doc_id.hex(), asked.content_hash.hex()) for n, row, asked in chunk if n == number]
             texts.append({"part": part_to_json(part), "rows": mine})
         identity = fingerprint({"annotate": job.spec["identity"], "documents": [a.doc_id for _, _, a in chunk]})
-        names = ("place", "origin", "server", "offline", "key_variable")
-        told = {name: job.spec[name] for name in names}
+        told = {name: job.spec[name] for name in ("place", "origin", "model")}
         yield PartTask(identity=identity, arguments={**told, "root": str(job.run_folder), "texts": texts})
 
 
@@ -131,26 +119,16 @@ def annotate_chunk(arguments: dict[str, Any]) -> dict[str, Any]:
     place = folder.annotations(arguments["place"])
     asked = [_asked(row) for text in arguments["texts"] for row in text["rows"]]
     batches = [_batch(place, origin, asked, start) for start in range(0, len(asked), BATCH_ROWS)]
-    for answer in _annotator(arguments).annotate(_questions(folder, arguments, batches)):
+    model, questions = open_model(arguments["model"]), _questions(folder, arguments, batches)
+    for answer in rate_texts(model, origin.rubric, origin.sampling, questions):
         batch = batches[answer.key // BATCH_ROWS]
         batch.answers.append(answer)
         if len(batch.answers) == len(batch.keys):
             _commit(place, origin, asked, batch)
     answers = [answer for batch in batches for answer in batch.answers]
     errors = _commit_errors(place / "errors", origin, asked, answers + list(_unrecorded(place, asked, batches)))
-    _require_server(answers, arguments["server"])
+    require_server([answer.outcome for answer in answers], arguments["model"])
     return {"documents": len(asked), "errors": errors and part_to_json(errors)}
-
-
-def _require_server(answers: Sequence[Answer], server: dict[str, Any] | None) -> None:
-    """Raises ResourceError where the server was given up, so that no other task waits for it."""
-    reasons = [answer.outcome.reason for answer in answers if isinstance(answer.outcome, Failed)]
-    if server and "server_gone" in reasons:
-        raise ResourceError(
-            f"the server does not answer any more (last seen: {reasons[0].replace('_', ' ')})",
-            at=server["url"],
-            hint="start it, then give the same command: what has a label is kept and not asked about again",
-        )
 
 
 def _asked(row: Sequence[Any]) -> Asked:
@@ -208,21 +186,6 @@ def _commit_errors(folder: Path, origin: Origin, asked: Sequence[Asked], answers
         return None
     identity = fingerprint({"errors": origin.identity(), "rows": table.to_pylist()})
     return commit_table(folder, identity, table, schema=ERRORS)
-
-
-@lru_cache(maxsize=1)
-def _offline(config: OfflineConfig, origin: Origin) -> Annotator:
-    """The model stays in this worker for its next task."""
-    return OfflineAnnotator(origin.rubric, config, origin.sampling)
-
-
-def _annotator(arguments: dict[str, Any]) -> Annotator:
-    origin, server = origin_from_json(arguments["origin"]), arguments["server"]
-    if server is None:
-        return _offline(OfflineConfig(**arguments["offline"]), origin)
-    share = max(1, server["concurrency"] // CLIENTS)
-    config = ServerConfig(**{**server, "concurrency": share})
-    return ServerAnnotator(origin.rubric, config, origin.sampling, key=read_key(arguments["key_variable"]))
 
 
 def publish(

@@ -6,19 +6,20 @@ import json
 import sys
 from dataclasses import asdict
 
-from classifiers.annotation.asking import Question, Sampling
-from classifiers.annotation.offline import OfflineAnnotator, OfflineConfig
+from classifiers.annotation.asking import Question, rate_texts
 from classifiers.annotation.rubric import Rubric
+from classifiers.llm.asking import Sampling
+from classifiers.llm.offline import OfflineConfig, OfflineModel
 
 
 def main(asked: str, told: str) -> None:
     with open(asked, encoding="utf-8") as file:
         values = json.load(file)
     config = OfflineConfig(model=values["model"], max_tokens=values["max_tokens"], dtype="float32")
-    annotator = OfflineAnnotator(Rubric(**values["rubric"]), config, Sampling())
+    model, rubric = OfflineModel(config), Rubric(**values["rubric"])
     questions = (Question(key=key, text=text) for key, text in enumerate(values["texts"]))
     with open(told, "w", encoding="utf-8") as file:
-        json.dump([asdict(answer) for answer in annotator.annotate(questions)], file)
+        json.dump([asdict(answer) for answer in rate_texts(model, rubric, Sampling(), questions)], file)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from classifiers.annotation.asking import Answer, Question, Sampling
+from classifiers.annotation.asking import Answer, Question, rate_texts
 from classifiers.annotation.rating import Rating
-from classifiers.annotation.server import ServerAnnotator, ServerConfig, choose_constraint, find_served_model
+from classifiers.llm.asking import Sampling
+from classifiers.llm.server import ServerConfig, ServerModel, choose_constraint, find_served_model
 from pipelines.rubrics import load_rubric
 from tests.corpus import chinese, english
 from tests.vllm.conftest import CONTEXT, run
@@ -30,7 +31,7 @@ def served(vllm_server: str) -> dict[int, Answer]:
     assert choose_constraint(vllm_server, None) == "structured_outputs"
     config = ServerConfig(url=vllm_server, model=find_served_model(vllm_server, None, None), timeout_seconds=600)
     questions = (Question(key=key, text=text) for key, text in enumerate(TEXTS))
-    return {answer.key: answer for answer in ServerAnnotator(RUBRIC, config, Sampling()).annotate(questions)}
+    return {answer.key: answer for answer in rate_texts(ServerModel(config), RUBRIC, Sampling(), questions)}
 
 
 @pytest.fixture(scope="module")

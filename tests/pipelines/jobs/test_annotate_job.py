@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def annotate(folder: RunFolder, server: RatingServer, **request: Any) -> dict[str, Any]:
     asked = AnnotationRequest(server=server.url, timeout_seconds=1.0, **{"sample": 40, "concurrency": 4, **request})
     plan = plan_annotation(asked, folder)
-    plan.spec["server"]["backoff_seconds"] = 0.001
+    plan.spec["model"]["server"]["backoff_seconds"] = 0.001
     return job.run(SimpleNamespace(run_folder=folder.root, spec=plan.spec, cpus=1.0, gpus=0.0))  # type: ignore[arg-type]
 
 
@@ -166,9 +166,15 @@ def test_a_server_that_dies_leaves_what_it_said(folder: RunFolder, server: Ratin
 def test_another_wording_model_or_seed_is_another_dataset(folder: RunFolder, server: RatingServer) -> None:
     places = {
         annotate(folder, server, sample=2, **change)["place"]
-        for change in ({}, {"rubric": "educational_additive_en"}, {"seed": 1}, {"temperature": 0.7})
+        for change in (
+            {},
+            {"rubric": "educational_additive_en"},
+            {"seed": 1},
+            {"temperature": 0.7},
+            {"template_options": ("enable_thinking=false",)},
+        )
     }
-    assert len(places) == 4
+    assert len(places) == 5
 
 
 def test_the_key_is_in_no_file(folder: RunFolder, server: RatingServer, monkeypatch: pytest.MonkeyPatch) -> None:

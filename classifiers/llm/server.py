@@ -1,10 +1,10 @@
-"""Ratings by any OpenAI-compatible server: bounded requests in flight, deadlines, retries, and no exception a document.
+"""A language model behind any OpenAI-compatible server: bounded requests in flight, deadlines, retries, no exceptions.
 
 Invariant: a request ends whether the server stalls, dribbles its answer or cuts the stream (only a header that comes
 byte by byte is waited for), an answer may have a megabyte, and the key is in nothing that is returned or raised. When
-as many attempts in a row as all documents in flight have find no server, the rest are answered `server_gone` unasked.
-Trade-off: threads and one request a document cost 1.0 ms of CPU each (texts of 8 KB), so that one client can ask about
-less than a thousand documents a second; 398 were measured on two busy cores, the server's among them.
+as many attempts in a row as all talks in flight have find no server, the rest are answered `server_gone` unasked.
+Trade-off: threads, a talk each, and one request a prompt cost 1.0 ms of CPU (texts of 8 KB), so that one client can ask
+about less than a thousand documents a second; 398 were measured on two busy cores, the server's among them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,26 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import httpx
 
-from classifiers.annotation.asking import Answer, Failed, Question, Sampling
-from classifiers.annotation.rating import Nonsense, Rating, TokenChances, read_rating
-from classifiers.annotation.rubric import Rubric
+from classifiers.llm.asking import (
+    SAID_CHARACTERS,
+    TOO_LONG,
+    Ended,
+    Failed,
+    Form,
+    OneOf,
+    Prompt,
+    Reply,
+    Talk,
+    TokenChances,
+    go_on,
+)
 from storage.errors import InputError, ResourceError
 
 Constraint = Literal["structured_outputs", "guided_choice", "response_format", "none"]
@@ -33,8 +43,6 @@ TOP_TOKENS = 20
 """As many as OpenAI's interface and vLLM's default allow."""
 STRUCTURED_SINCE = (0, 10, 2)
 """The vLLM that took `structured_outputs`; it ignores fields that it does not know, so asking wrongly goes unseen."""
-_SAID_CHARACTERS = 300
-_SHORTEST_TEXT = 64
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _NOT_ALLOWED = frozenset({401, 403, 404})
 _TOO_LONG = re.compile(r"context.{0,20}length|maximum.{0,40}token|too long|max_model_len", re.IGNORECASE)
@@ -44,7 +52,8 @@ _SECRET_MARK = "[key]"
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """`url` ends in `/v1`, as OpenAI's clients want it. `timeout_seconds` is for one request, `attempts` for one
-    document; waits between them double from `backoff_seconds` to `most_backoff_seconds`."""
+    prompt, `unreadable_attempts` for one whose answers are no chat completions; waits between them double from
+    `backoff_seconds` to `most_backoff_seconds`. `template_options` go to the model's chat template (vLLM, SGLang)."""
 
     url: str
     model: str
@@ -52,13 +61,14 @@ class ServerConfig:
     concurrency: int = 64
     timeout_seconds: float = 120.0
     attempts: int = 5
-    nonsense_attempts: int = 2
+    unreadable_attempts: int = 2
     backoff_seconds: float = 1.0
     most_backoff_seconds: float = 30.0
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_url(self.url)
-        if min(self.concurrency, self.attempts, self.nonsense_attempts) < 1 or self.timeout_seconds <= 0:
+        if min(self.concurrency, self.attempts, self.unreadable_attempts) < 1 or self.timeout_seconds <= 0:
             raise InputError(
                 f"concurrency {self.concurrency}, attempts {self.attempts} and timeout {self.timeout_seconds:g} s "
                 "must be above 0"
@@ -111,7 +121,7 @@ def find_served_model(url: str, key: str | None, wanted: str | None, timeout_sec
 
 
 def choose_constraint(url: str, key: str | None, timeout_seconds: float = 30.0) -> Constraint:
-    """How this server wants to be told that the answer is one digit: vLLM by its version, others OpenAI's way."""
+    """How this server wants to be told what form the answer has: vLLM by its version, others OpenAI's way."""
     root = str(httpx.URL(url).copy_with(path="/"))
     try:
         version = str(_get(root, key, "version", timeout_seconds).get("version", ""))
@@ -132,7 +142,7 @@ def _get(url: str, key: str | None, path: str, timeout_seconds: float) -> dict[s
             hint="is it running? `vllm serve MODEL` listens on port 8000: `--server http://localhost:8000/v1`",
         ) from None
     if status in _NOT_ALLOWED or status >= 400:
-        said = _hide(body.decode("utf-8", "replace"), key)[:_SAID_CHARACTERS]
+        said = _hide(body.decode("utf-8", "replace"), key)[:SAID_CHARACTERS]
         raise InputError(
             f"the server answers {status} to {path}: {said}", at=url, hint="check the address, and `--api-key-env`"
         )
@@ -167,45 +177,38 @@ def _hide(text: str, key: str | None) -> str:
     return text.replace(key, _SECRET_MARK) if key else text
 
 
+T = TypeVar("T")
+
+
 @dataclass
 class _Trial:
-    """What is known of one document's question so far."""
+    """What is known of one prompt so far."""
 
-    text: str
+    prompt: Prompt
     attempts: int = 0
-    nonsense: int = 0
-    outcome: Rating | Failed = Failed(reason="not_asked", said="")
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    unreadable: int = 0
+    came: Reply | Failed = Failed(reason="not_asked", said="")
 
 
-class ServerAnnotator:
-    """An Annotator that asks a server. Raises InputError when the server does not let us in at all."""
+class ServerModel:
+    """A LanguageModel behind a server. Raises InputError when the server does not let us in at all."""
 
     def __init__(
-        self,
-        rubric: Rubric,
-        config: ServerConfig,
-        sampling: Sampling,
-        *,
-        key: str | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        self, config: ServerConfig, *, key: str | None = None, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._rubric, self._config, self._sampling = rubric, config, sampling
-        self._key, self._sleep = key, sleep
-        self._constraint = _constraint_fields(config.constraint, rubric)
+        self._config, self._key, self._sleep = config, key, sleep
         self._lost = 0
         self._lock = threading.Lock()
 
-    def annotate(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        config, waiting = self._config, iter(questions)
-        running: set[Future[Answer]] = set()
+    def hold(self, talks: Iterable[Talk[T]]) -> Iterator[T]:
+        config, waiting = self._config, iter(talks)
+        running: set[Future[T]] = set()
         client = open_client(config.url, self._key, config.timeout_seconds, config.concurrency)
         with client, ThreadPoolExecutor(config.concurrency) as pool:
             try:
                 while True:
-                    while len(running) < config.concurrency and (question := next(waiting, None)):
-                        running.add(pool.submit(self._ask, client, question))
+                    while len(running) < config.concurrency and (talk := next(waiting, None)):
+                        running.add(pool.submit(self._hold, client, talk))
                     if not running:
                         return
                     done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -215,43 +218,36 @@ class ServerAnnotator:
                 for future in running:
                     future.cancel()
 
-    def _ask(self, client: httpx.Client, question: Question) -> Answer:
-        trial = _Trial(question.text[: self._rubric.text_characters])
-        if not trial.text.strip():
-            trial.outcome = Failed(reason="empty_text", said="")
-        elif self._is_gone():
-            trial.outcome = Failed(reason="server_gone", said="")
-        else:
-            self._try(client, trial)
-        return Answer(
-            key=question.key,
-            outcome=trial.outcome,
-            attempts=trial.attempts,
-            characters=len(trial.text),
-            prompt_tokens=trial.prompt_tokens,
-            completion_tokens=trial.completion_tokens,
-        )
+    def _hold(self, client: httpx.Client, talk: Talk[T]) -> T:
+        step = go_on(talk, None)
+        while not isinstance(step, Ended):
+            step = go_on(talk, self._ask(client, step))
+        return step.outcome
 
-    def _try(self, client: httpx.Client, trial: _Trial) -> None:
-        """Attempts until there is a rating, or a failure that another attempt would not mend."""
+    def _ask(self, client: httpx.Client, prompt: Prompt) -> Reply | Failed:
+        """Attempts until there is a reply, or a failure that another attempt would not mend."""
+        if self._is_gone():
+            return Failed(reason="server_gone", said="")
+        trial = _Trial(prompt)
         while trial.attempts < self._config.attempts:
             trial.attempts += 1
             pause = self._attempt(client, trial)
             if pause is None:
-                return
+                break
             if trial.attempts < self._config.attempts:
                 self._sleep(pause)
+        return replace(trial.came, attempts=trial.attempts)
 
     def _attempt(self, client: httpx.Client, trial: _Trial) -> float | None:
         """One request; the seconds to wait before the next, or None where this was the last."""
         try:
             status, body, headers = _exchange(
-                client, "POST", "/chat/completions", self._payload(trial.text), self._config.timeout_seconds
+                client, "POST", "/chat/completions", self._payload(trial.prompt), self._config.timeout_seconds
             )
         except (httpx.HTTPError, _CutShort) as error:
             self._note_loss(lost=isinstance(error, httpx.TransportError))
             slow = isinstance(error, httpx.TimeoutException | _CutShort)
-            trial.outcome = self._failed("timeout" if slow else "no_connection", str(error) or type(error).__name__)
+            trial.came = self._failed("timeout" if slow else "no_connection", str(error) or type(error).__name__)
             return self._backoff(trial.attempts)
         self._note_loss(lost=False)
         if status == 200:
@@ -260,31 +256,27 @@ class ServerAnnotator:
 
     def _read(self, body: bytes, trial: _Trial) -> float | None:
         try:
-            answer, places = _open_answer(json.loads(body), trial)
-            trial.outcome = read_rating(answer, places, self._rubric.digits)
-            return None
-        except Nonsense as error:
-            trial.outcome = self._failed("nonsense", str(error))
+            reply = _open_reply(json.loads(body))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            trial.outcome = self._failed("no_answer", body[:_SAID_CHARACTERS].decode("utf-8", "replace"))
-        trial.nonsense += 1
-        return self._backoff(1) if trial.nonsense < self._config.nonsense_attempts else None
+            trial.came = self._failed("no_answer", body[:SAID_CHARACTERS].decode("utf-8", "replace"))
+            trial.unreadable += 1
+            return self._backoff(1) if trial.unreadable < self._config.unreadable_attempts else None
+        trial.came = replace(reply, said=_hide(reply.said, self._key))
+        return None
 
     def _refused(self, status: int, said: str, headers: httpx.Headers, trial: _Trial) -> float | None:
-        said = _hide(said, self._key)[:_SAID_CHARACTERS]
+        said = _hide(said, self._key)[:SAID_CHARACTERS]
         if status in _NOT_ALLOWED:
             hint = "check `--server`, `--model`, and the variable that `--api-key-env` names"
             raise InputError(f"the server answers {status}: {said}", at=self._config.url, hint=hint)
-        trial.outcome = Failed(reason=f"status_{status}", said=said)
         if status in _AGAIN:
+            trial.came = Failed(reason=f"status_{status}", said=said)
             return _retry_after(headers, self._config.most_backoff_seconds) or self._backoff(trial.attempts)
-        if _TOO_LONG.search(said) and len(trial.text) >= 2 * _SHORTEST_TEXT:
-            trial.text = trial.text[: len(trial.text) // 2]
-            return 0.0
+        trial.came = Failed(reason=TOO_LONG if _TOO_LONG.search(said) else f"status_{status}", said=said)
         return None
 
     def _failed(self, reason: str, said: str) -> Failed:
-        return Failed(reason=reason, said=_hide(said, self._key)[:_SAID_CHARACTERS])
+        return Failed(reason=reason, said=_hide(said, self._key)[:SAID_CHARACTERS])
 
     def _backoff(self, attempts: int) -> float:
         """Doubling, and spread over a half: so that those that failed together do not come back together."""
@@ -298,42 +290,60 @@ class ServerAnnotator:
     def _is_gone(self) -> bool:
         return self._lost >= self._config.concurrency * self._config.attempts
 
-    def _payload(self, text: str) -> dict[str, Any]:
+    def _payload(self, prompt: Prompt) -> dict[str, Any]:
+        told = {"chat_template_kwargs": dict(self._config.template_options)} if self._config.template_options else {}
         return {
             "model": self._config.model,
-            "messages": list(self._rubric.messages(text)),
-            "temperature": self._sampling.temperature,
-            "seed": self._sampling.seed,
-            "logprobs": True,
-            "top_logprobs": TOP_TOKENS,
-            **self._constraint,
+            "messages": list(prompt.messages),
+            "temperature": prompt.temperature,
+            "seed": prompt.seed,
+            **told,
+            **_form_fields(self._config.constraint, prompt.form),
         }
 
 
-def _constraint_fields(constraint: Constraint, rubric: Rubric) -> dict[str, Any]:
-    """What holds the answer to one digit; OpenAI's way wraps it in an object, which takes some tokens more."""
-    digits = list(rubric.digits)
+def _form_fields(constraint: Constraint, form: Form) -> dict[str, Any]:
+    """What holds the answer to its form."""
+    if isinstance(form, OneOf):
+        return {"logprobs": True, "top_logprobs": TOP_TOKENS, **_choice_fields(constraint, form.options)}
+    limit = {"max_tokens": form.max_tokens}
     if constraint == "structured_outputs":
-        return {"structured_outputs": {"choice": digits}, "max_tokens": 2}
+        return {"structured_outputs": {"json": form.schema}, **limit}
     if constraint == "guided_choice":
-        return {"guided_choice": digits, "max_tokens": 2}
+        return {"guided_json": form.schema, **limit}
+    return limit if constraint == "none" else {"response_format": _json_format(form.name, form.schema), **limit}
+
+
+def _choice_fields(constraint: Constraint, options: Sequence[str]) -> dict[str, Any]:
+    """OpenAI's way wraps the choice in an object, which takes some tokens more."""
+    if constraint == "structured_outputs":
+        return {"structured_outputs": {"choice": list(options)}, "max_tokens": 2}
+    if constraint == "guided_choice":
+        return {"guided_choice": list(options), "max_tokens": 2}
     if constraint == "none":
         return {"max_tokens": 8}
-    score = {"type": "integer", "enum": [int(digit) for digit in digits]}
+    score = {"type": "integer", "enum": [int(option) for option in options]}
     schema = {"type": "object", "properties": {"score": score}, "required": ["score"], "additionalProperties": False}
-    described = {"name": "rating", "strict": True, "schema": schema}
-    return {"response_format": {"type": "json_schema", "json_schema": described}, "max_tokens": 16}
+    return {"response_format": _json_format("rating", schema), "max_tokens": 16}
 
 
-def _open_answer(value: Any, trial: _Trial) -> tuple[str, list[TokenChances]]:
+def _json_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def _open_reply(value: Any) -> Reply:
     """The text of the first choice and, of each of its tokens, what could have stood there, itself first."""
     choice = value["choices"][0]
     usage = value.get("usage") or {}
-    trial.prompt_tokens, trial.completion_tokens = (
-        max(0, int(usage.get(name) or 0)) for name in ("prompt_tokens", "completion_tokens")
-    )
+    prompt, completion = (max(0, int(usage.get(name) or 0)) for name in ("prompt_tokens", "completion_tokens"))
     content = (choice.get("logprobs") or {}).get("content") or []
-    return str(choice["message"]["content"]), [_place(token) for token in content]
+    return Reply(
+        said=str(choice["message"]["content"]),
+        places=[_place(token) for token in content],
+        is_cut=choice.get("finish_reason") == "length",
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+    )
 
 
 def _place(token: Mapping[str, Any]) -> TokenChances:

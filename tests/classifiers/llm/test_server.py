@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from classifiers.annotation.asking import Answer, Failed, Question, Sampling
+from classifiers.annotation.asking import Answer, Question, rate_texts
 from classifiers.annotation.rating import Rating
 from classifiers.annotation.rubric import Rubric
-from classifiers.annotation.server import (
-    ServerAnnotator,
+from classifiers.llm.asking import Failed, Sampling
+from classifiers.llm.server import (
     ServerConfig,
+    ServerModel,
     check_url,
     choose_constraint,
     find_served_model,
@@ -34,9 +35,9 @@ def server() -> Iterator[RatingServer]:
 def ask(server: RatingServer, texts: list[str], *, key: str | None = None, **config: Any) -> list[Answer]:
     quick = {"timeout_seconds": 1.0, "attempts": 3, "backoff_seconds": 0.01, "concurrency": 8, **config}
     chosen = ServerConfig(url=server.url, model=MODEL, **quick)
-    annotator = ServerAnnotator(RUBRIC, chosen, Sampling(seed=7), key=key)
+    model = ServerModel(chosen, key=key)
     questions = (Question(key=number, text=text) for number, text in enumerate(texts))
-    answers = sorted(annotator.annotate(questions), key=lambda found: found.key)
+    answers = sorted(rate_texts(model, RUBRIC, Sampling(seed=7), questions), key=lambda found: found.key)
     assert [found.key for found in answers] == list(range(len(texts)))
     return answers
 
@@ -71,6 +72,13 @@ def test_each_way_to_go_wrong_has_its_reason(server: RatingServer, text: str, re
     (found,) = ask(server, [text])
     assert (failed(found), found.attempts) == (reason, attempts)
     assert server.asked.total() == attempts
+
+
+def test_options_of_the_chat_template_are_told(server: RatingServer) -> None:
+    ask(server, ["grade=1"], template_options={"enable_thinking": False})
+    ask(server, ["grade=2"])
+    assert server.payloads[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "chat_template_kwargs" not in server.payloads[1]
 
 
 def test_nonsense_is_on_record(server: RatingServer) -> None:
@@ -114,7 +122,7 @@ def test_questions_are_pulled_only_as_they_are_answered(server: RatingServer) ->
             yield Question(key=number, text="a text")
 
     config = ServerConfig(url=server.url, model=MODEL, concurrency=4)
-    answers = ServerAnnotator(RUBRIC, config, Sampling()).annotate(questions())
+    answers = rate_texts(ServerModel(config), RUBRIC, Sampling(), questions())
     next(answers)
     assert len(pulled) <= 8
     answers.close()  # type: ignore[attr-defined]
