@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ import pyarrow as pa
 from benchmarks.corpora import FOLDER
 from benchmarks.planted_documents import PlantedCorpus, Sentences, make_part, read_sentences
 from benchmarks.table import Row, publish
+from pipelines.dedup.search.run import Run, Task
 from storage.identity import fingerprint
 from storage.manifests import Manifest, open_dataset, write_manifest
 from storage.parts import Part, commit_table
@@ -152,22 +153,22 @@ def _search(root: Path, asked: str) -> dict[str, Any]:
 
     phases: dict[str, float] = defaultdict(float)
 
-    def call(tasks: list[Any], function: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
+    def call(task: Task, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         start = time.process_time()
-        results = [function(task.arguments) for task in tasks]
-        phases[function.__name__] += time.process_time() - start
+        results = [task(each) for each in arguments]
+        phases[task.__name__] += time.process_time() - start
         return results
 
     _warm_up(root.parent / f"warm-{root.name}", call)
     phases.clear()
     start = time.process_time()
-    found = find_spans(root, {"repeated_spans": asked, "repeated_lines": None}, cut=False, call=call)
+    found = find_spans(root, {"repeated_spans": asked, "repeated_lines": None}, cut=False, run=call)
     seconds = time.process_time() - start
     size = sum(part.facts["text_bytes"] for part in open_dataset(root / "documents").parts)
     return {"cpu": seconds, "peak": _peak(), "size": size, "phases": dict(phases), **found["found"]["repeated"]}
 
 
-def _warm_up(root: Path, call: Any) -> None:
+def _warm_up(root: Path, call: Run) -> None:
     """Compile the kernels, or read them from their cache."""
     from pipelines.jobs.spans import find_spans
 
@@ -176,7 +177,7 @@ def _warm_up(root: Path, call: Any) -> None:
     _publish(root, [commit_table(root / "documents", "w", _as_documents(table), schema=DOCUMENTS, facts=facts)])
     for memory in (16, 1000):
         asked = {"repeated_spans": f"substring:100,memory={memory}", "repeated_lines": None}
-        find_spans(root, asked, cut=False, call=call)
+        find_spans(root, asked, cut=False, run=call)
 
 
 def _peak() -> float:

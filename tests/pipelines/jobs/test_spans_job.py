@@ -7,7 +7,7 @@ import multiprocessing
 import random
 import resource
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.commands.gc import find_garbage
-from pipelines.jobs import spans
+from pipelines.dedup.search.run import Task
 from pipelines.jobs.rewrite import rewrite_part
+from pipelines.jobs.spans import find_spans
 from pipelines.request import REQUEST_FILE, RunRequest
 from pipelines.run_folder import RunFolder, forget_spans
 from storage.identity import content_hash
@@ -56,15 +57,14 @@ def make_run(root: Path, parts: Iterable[Iterable[int]]) -> RunFolder:
     return folder
 
 
-def call(tasks: list[Any], function: Any) -> list[dict[str, Any]]:
+def backwards(task: Task, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Tasks one after another, in reverse order."""
-    results = {task.identity: function(task.arguments) for task in reversed(tasks)}
-    return [results[task.identity] for task in tasks]
+    return [task(each) for each in reversed(arguments)][::-1]
 
 
 def search(folder: RunFolder, *, substrings: str | None = None, lines: str | None = None, cut: bool = False) -> Any:
     asked = {"repeated_spans": substrings, "repeated_lines": lines}
-    return spans.find_spans(folder.root, asked, cut=cut, call=call)
+    return find_spans(folder.root, asked, cut=cut, run=backwards)
 
 
 def attributes(folder: RunFolder) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_parts_and_memory_change_nothing(tmp_path: Path, monkeypatch: Any) -> No
     whole = make_run(tmp_path / "whole", ONE)
     search(whole, **ASKED, cut=True)
     parted = make_run(tmp_path / "parted", MANY)
-    monkeypatch.setattr(spans, "MEGABYTE", 20)
+    monkeypatch.setattr("pipelines.dedup.spans.search.MEGABYTE", 20)
     search(parted, **ASKED, cut=True)
     assert len(list((parted.spans / "repeats").glob("*.parquet"))) > 1 and not (whole.spans / "repeats").exists()
     assert attributes(whole) == attributes(parted)
