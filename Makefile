@@ -35,7 +35,8 @@ docs: $(TEST_READY)  ## the documentation as a site under site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]' && $(BIN)/mkdocs build --strict
 
 golden: $(TEST_READY)  ## renew generated files: JSON Schemas, the CLI reference
-	$(BIN)/python -m mixtures.json_schemas && $(BIN)/python -m pipelines.rubrics && $(BIN)/python -m pipelines.reference
+	$(BIN)/python -m mixtures.json_schemas && $(BIN)/python -m pipelines.rubrics && $(BIN)/python -m pipelines.briefs && \
+	$(BIN)/python -m pipelines.reference
 
 # The peers stand in a folder of their own: what Gristmill runs on never depends on them.
 bench-%: $(PEERS)/.ready  ## measure beside the peers: bench-rules, bench-language, … (ARGS="--help" for the options)

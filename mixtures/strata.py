@@ -42,14 +42,14 @@ SAMPLED = pa.schema(
         pa.field("content_hash", IDENTIFIER, nullable=False),
         pa.field("part", pa.int32(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
     ]
 )
-"""`part` is the number of the catalogue's part, `row` the place in it; they stand in this order."""
+"""`part` is the number of the catalogue's part, `row` the place in it; they stand in this order. `language` is empty
+where it was not measured."""
 
 _STRATUM = "source, language, length"
-_ROWS = pa.schema(
-    [*SAMPLED, ("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("length", pa.int32())]
-)
+_ROWS = pa.schema([*SAMPLED, ("key", pa.uint64()), ("source", pa.string()), ("length", pa.int32())])
 _ROWS_HELD = 1 << 16
 
 
@@ -145,8 +145,8 @@ def _select(table: pa.Table, config: SampleConfig, number: int) -> pa.Table:
         length = " + ".join(f"CAST(text_bytes >= {edge} AS INTEGER)" for edge in LENGTHS)
         try:
             found = engine.query(
-                f"SELECT doc_id, content_hash, {number} AS part, _row AS row, key, source, "
-                f"coalesce({language}, '') AS language, {length} AS length FROM {TABLE} WHERE {kept} AND {condition}"
+                f"SELECT doc_id, content_hash, {number} AS part, _row AS row, coalesce({language}, '') AS language, "
+                f"key, source, {length} AS length FROM {TABLE} WHERE {kept} AND {condition}"
             )
         except duckdb.Error as error:
             raise SqlError(f"the condition cannot be computed: {reason(error)}", at=OPTION) from error

@@ -92,6 +92,12 @@ def cli() -> None:
     help="Hugging Face dataset, local or hub, e.g. 'owner/name?subset=en&split=test&revision=v1'. Repeatable.",
 )
 @click.option(
+    "--documents",
+    multiple=True,
+    metavar="[NAME=]FOLDER",
+    help="Documents that Gristmill wrote, e.g. by `gristmill synthesize`. Repeatable.",
+)
+@click.option(
     "--column", multiple=True, metavar="OURS=THEIRS", help="Column of JSONL, Parquet or a dataset, e.g. text=body."
 )
 @click.option("--licence", multiple=True, metavar="SOURCE=LICENCE", help="Licence of a source's documents.")
@@ -223,6 +229,57 @@ def annotate(**options: object) -> None:
     from pipelines.commands.annotate import annotate_command
 
     annotate_command(options)
+
+
+@cli.command()
+@OUT
+@click.option(
+    "--brief",
+    default="chain_of_thought",
+    show_default=True,
+    metavar="YAML",
+    help="A brief file, or a shipped one: what is to be written.",
+)
+@of_model
+@click.option("--sample", type=int, default=1000, show_default=True, help="Documents to write from.")
+@click.option(
+    "--most-per-stratum",
+    type=int,
+    default=None,
+    help="At most so many of one source, language and length.  [default: all]",
+)
+@click.option(
+    "--share",
+    type=click.Choice(["proportional", "equal"]),
+    default="proportional",
+    show_default=True,
+    help="Strata give documents by their size, or alike.",
+)
+@click.option("--where", default=None, metavar="SQL", help="Condition on documents.  [default: the brief's]")
+@click.option("--dropped", is_flag=True, default=False, help="Write from documents that the policy dropped too.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
+@click.option(
+    "--most-copied",
+    type=float,
+    default=None,
+    metavar="SHARE",
+    help="Leave out texts of which more stands in their source.  [default: the brief's]",
+)
+@click.option(
+    "--benchmarks", multiple=True, metavar="[NAME=]PATH", help="Leave out texts that hold items of these. Repeatable."
+)
+@click.option(
+    "--benchmark-field", multiple=True, metavar="ROLE=FIELD", help="Field of benchmark rows, e.g. question=prompt."
+)
+@click.option(
+    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
+)
+@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
+def synthesize(**options: object) -> None:
+    """Have a language model write documents from a run's own; what is written is never paid for twice."""
+    from pipelines.commands.synthesize import synthesize_command
+
+    synthesize_command(options)
 
 
 @cli.command()

@@ -21,7 +21,7 @@ from storage.manifests import MANIFEST
 from storage.stage import package_versions
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("web", "wet", "encyclopedia", "jsonl", "parquet", "dataset")
+KINDS = ("web", "wet", "encyclopedia", "jsonl", "parquet", "dataset", "documents")
 """Options of `gristmill run`; the first three also name the source that their documents come from by default."""
 
 REQUEST_FILE = "run.json"
@@ -150,8 +150,9 @@ def local_files(request: RunRequest) -> list[Path]:
         for named in request.inputs[kind]:
             path = (named.split("?")[0] if kind == "dataset" else named).split("=", 1)[-1]
             if "://" not in path:
-                found.extend(Path(name) for name in sorted(glob(os.path.expanduser(path), recursive=True)))
-    return found
+                names = sorted(glob(os.path.expanduser(path), recursive=True))
+                found.extend(Path(name) / (MANIFEST if kind == "documents" else "") for name in names)
+    return [path for path in found if path.exists()]
 
 
 def _matching(named: Sequence[str]) -> list[Path]:

@@ -130,6 +130,9 @@ class RunFolder:
     def annotations(self, place: str) -> Path:
         return self.root / "annotations" / place
 
+    def synthesis(self, place: str) -> Path:
+        return self.root / "synthesis" / place
+
     def decisions(self, policy: str) -> Path:
         return self.root / "decisions" / policy
 

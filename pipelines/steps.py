@@ -52,6 +52,7 @@ READERS: dict[str, Kind] = {
     "jsonl": "jsonl",
     "parquet": "parquet",
     "dataset": "huggingface",
+    "documents": "documents",
 }
 
 
@@ -112,10 +113,12 @@ def inputs_of(request: RunRequest) -> list[RawInput]:
 
 
 def _split_name(kind: str, named: str) -> tuple[str, str]:
-    """`name=path` → (name, path); without a name the kind is the source's name."""
+    """`name=path` → (name, path); without a name the kind is the source's name, that of documents is in them."""
     name, equals, path = named.partition("=")
     if equals and name and "/" not in name and "?" not in name:
         return name, path
+    if kind == "documents":
+        return "", named
     return ("web" if kind == "wet" else kind), named
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sources import html, huggingface, parquet, warc
+from sources import documents, html, huggingface, parquet, warc
+from sources.documents import read_documents
 from sources.huggingface import read_huggingface
 from sources.jsonl import read_jsonl
 from sources.mediawiki import read_mediawiki
@@ -38,6 +39,7 @@ _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "huggingface": read_huggingface,
+    "documents": read_documents,
 }
 _PACKAGES: dict[Kind, tuple[str, ...]] = {
     "warc": warc.PACKAGES + html.PACKAGES,
@@ -46,6 +48,7 @@ _PACKAGES: dict[Kind, tuple[str, ...]] = {
     "jsonl": ("orjson",),
     "parquet": parquet.PACKAGES,
     "huggingface": huggingface.PACKAGES,
+    "documents": documents.PACKAGES,
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sources.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
+from sources.documents import expand_documents
 from sources.files import filesystem_of, is_remote
 from sources.huggingface import is_saved_dataset
 from sources.reading import Kind, RawInput
@@ -91,6 +92,8 @@ def _expand(source: str, pattern: str, kind: Kind | None) -> list[RawInput]:
         raise InputError(f"an input of source `{source}` is an empty string", hint="name a file, a folder or a glob")
     if kind == "huggingface":
         return [_describe_dataset(source, parse_dataset_name(source, pattern))]
+    if kind == "documents":
+        return expand_documents(source, pattern)
     if is_remote(pattern):
         return _expand_remote(source, pattern, kind)
     path = Path(pattern).expanduser()

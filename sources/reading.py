@@ -16,7 +16,7 @@ from storage.errors import InputError
 from storage.schema import DETAIL_LIMIT, Document, Failure
 
 STAGE = "ingest"
-Kind = Literal["warc", "wet", "mediawiki", "jsonl", "parquet", "huggingface"]
+Kind = Literal["warc", "wet", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
 FIELDS = ("text", "title", "url", "date", "id", "licence")
 
 

@@ -1,5 +1,7 @@
 """A small OpenAI-compatible server on loopback that rates as its texts say, and misbehaves as they say.
 
+`say` makes its answers other than ratings.
+
 `grade=4` in a text is its rating; without one its length decides. Words in capitals make the server go wrong on the
 requests about that text: BUSY (429 twice), BROKEN (500 always), NONSENSE, PROSE (a digit in a sentence, no
 probabilities), STALL, DRIBBLE (a byte now and then), CUT (the stream ends in the middle), LONG (the text is above the
@@ -14,7 +16,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +38,7 @@ class RatingServer:
     version: str | None = "0.32.0"
     dead_after: int | None = None
     delay: float = 0.0
+    say: Callable[[dict[str, Any], str], dict[str, Any]] | None = None
     most_at_once: int = 0
     _at_once: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,15 +115,17 @@ class _Handler(BaseHTTPRequestHandler):
         time_asked = self.state.enter(text, payload, self.headers.get("Authorization", ""))
         try:
             time.sleep(self.state.delay)
-            self._misbehave(text, time_asked)
+            self._misbehave(text, time_asked, payload)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
             self.state.leave()
 
-    def _misbehave(self, text: str, time_asked: int) -> None:
+    def _misbehave(self, text: str, time_asked: int, payload: dict[str, Any]) -> None:
         found = re.search(r"grade=(\d)", text)
         good = answer(int(found[1]) if found else len(text) % 6)
+        if self.state.say:
+            good = self.state.say(payload, text)
         if "BUSY" in text and time_asked <= 2:
             self._say(429, {"error": "slow down"}, {"Retry-After": "0.01"})
         elif "BROKEN" in text:

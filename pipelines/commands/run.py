@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -59,14 +59,15 @@ def _request(options: Mapping[str, Any]) -> RunRequest:
     inputs = {kind: tuple(values.pop(kind)) for kind in KINDS}
     return RunRequest(
         inputs={kind: paths for kind, paths in inputs.items() if paths},
-        columns=_pairs(values.pop("column"), "--column"),
-        license=_pairs(values.pop("licence"), "--licence"),
-        benchmark_fields=_pairs(values.pop("benchmark_field"), "--benchmark-field"),
+        columns=parse_pairs(values.pop("column"), "--column"),
+        license=parse_pairs(values.pop("licence"), "--licence"),
+        benchmark_fields=parse_pairs(values.pop("benchmark_field"), "--benchmark-field"),
         **values,
     )
 
 
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE, each given once, as a mapping. Raises InputError for what is none."""
     found = {}
     for item in given:
         name, equals, value = item.partition("=")

@@ -20,6 +20,7 @@ from mixtures.policy import SHIPPED as POLICIES
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import SHIPPED as RECIPES
 from mixtures.recipe import load_recipe
+from pipelines.briefs import load_brief
 from pipelines.rubrics import load_rubric
 from pipelines.stages import measuring_stages
 from trainer.settings import load_preset
@@ -41,7 +42,13 @@ def kind_of(text: str) -> str:
     if isinstance(values, list) and all("rule" in item for item in values):
         return "rules"
     if isinstance(values, dict):
-        for kind, key in (("recipe", "tokenizer"), ("policy", "rules"), ("preset", "training"), ("rubric", "prompt")):
+        for kind, key in (
+            ("recipe", "tokenizer"),
+            ("policy", "rules"),
+            ("preset", "training"),
+            ("rubric", "prompt"),
+            ("brief", "wordings"),
+        ):
             if key in values:
                 return kind
     raise AssertionError(f"no kind of YAML that the documentation may show:\n{text}")
@@ -51,7 +58,7 @@ def kind_of(text: str) -> str:
 def yaml_files(blocks: list, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, Path]]]:
     """(place, file) by kind; a list of rules becomes a policy of its own."""
     folder = tmp_path_factory.mktemp("yaml")
-    found: dict[str, list[tuple[str, Path]]] = {"recipe": [], "policy": [], "preset": [], "rubric": []}
+    found: dict[str, list[tuple[str, Path]]] = {"recipe": [], "policy": [], "preset": [], "rubric": [], "brief": []}
     for number, block in enumerate(block for block in blocks if block.language == "yaml"):
         kind = kind_of(block.text)
         path = folder / f"block-{number}.yaml"
@@ -89,6 +96,12 @@ def test_rubrics_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
     assert yaml_files["rubric"]
     for _, path in yaml_files["rubric"]:
         assert load_rubric(str(path)).messages("a text")
+
+
+def test_briefs_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
+    assert yaml_files["brief"]
+    for _, path in yaml_files["brief"]:
+        assert load_brief(str(path)).messages("en", "write", {"text": "a text"})
 
 
 def test_the_policies_guide_shows_every_form(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
