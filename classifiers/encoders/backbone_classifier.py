@@ -7,26 +7,23 @@ encoder's) and `fc.*`. The encoder's sizes come from the config.json of `base_mo
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classifiers.encoders.models import ModelFiles, find_backbone_folder
 from classifiers.encoders.opening import refuse_missing, unloadable
 
-if TYPE_CHECKING:
-    import torch
-
 _ENCODER, _HEAD = "model.", "fc."
 
 
-def open_backbone_classifier(files: ModelFiles, dtype: torch.dtype) -> Any:
-    """A module that answers as transformers' sequence classifiers do (`.logits`, `.config`). Raises ModelError."""
+def open_backbone_classifier(files: ModelFiles) -> Any:
+    """A float32 module that answers as transformers' classifiers do (`.logits`, `.config`). Raises ModelError."""
     from transformers import AutoConfig
 
     folder = find_backbone_folder(files)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         config.id2label = {int(number): name for number, name in files.config["id2label"].items()}
-        module = _build(config, dtype)
+        module = _build(config)
         missing, unexpected = module.load_state_dict(_read_weights(files), strict=False)
     except Exception as error:  # a config or weights of another shape each raise kinds of their own
         raise unloadable(files, error) from error
@@ -34,7 +31,7 @@ def open_backbone_classifier(files: ModelFiles, dtype: torch.dtype) -> Any:
     return module.eval()
 
 
-def _build(config: Any, dtype: torch.dtype) -> Any:
+def _build(config: Any) -> Any:
     import torch
     from transformers import AutoModel
 
@@ -42,20 +39,20 @@ def _build(config: Any, dtype: torch.dtype) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.config = config
-            self.model = AutoModel.from_config(config, dtype=dtype, trust_remote_code=False)
-            self.fc = torch.nn.Linear(config.hidden_size, len(config.id2label), dtype=dtype)
+            self.model = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            self.fc = torch.nn.Linear(config.hidden_size, len(config.id2label))
 
         def get_input_embeddings(self) -> Any:
             return self.model.get_input_embeddings()
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             return SimpleNamespace(logits=self.fc(states[:, 0]))
 
     return BackboneClassifier()
 
 
-def _read_weights(files: ModelFiles) -> dict[str, torch.Tensor]:
+def _read_weights(files: ModelFiles) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     weights = [path for path in files.paths if path.suffix == ".safetensors"]

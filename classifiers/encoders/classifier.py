@@ -16,11 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from classifiers.encoders.backbone_classifier import open_backbone_classifier
-from classifiers.encoders.batches import Batches, PaddedForward
+from classifiers.encoders.batches import Batches
 from classifiers.encoders.devices import choose_device, choose_dtype, set_threads
 from classifiers.encoders.encoder import ROWS_AT_ONCE
+from classifiers.encoders.forwards import Forward, PackedForward, PaddedForward
 from classifiers.encoders.models import ModelFiles, find_classifier
 from classifiers.encoders.opening import open_model, refuse_missing
+from classifiers.encoders.packed import pack_encoder
 from classifiers.encoders.tokens import TextTokenizer, TokenRows
 from storage.errors import ModelError, RecipeError
 
@@ -85,21 +87,21 @@ def open_classifier(model: str, config: ClassifierConfig | None = None) -> TextC
     files = find_classifier(model)
     device = choose_device()
     set_threads(config.threads)
-    module = _open_module(files, choose_dtype(config.dtype, device))
+    module = _open_module(files)
     tokenize = TextTokenizer(files, _choose_max_tokens(config, files, module.config))
     tokenize.check_vocabulary(module.get_input_embeddings().num_embeddings, files)
     width = len(module.config.id2label)
-    forward = PaddedForward(module, device, _reading(module.config))
+    forward = _open_forward(module.to(device), choose_dtype(config.dtype, device), device)
     labels = tuple(str(module.config.id2label[i]) for i in range(width)) if width > 1 else ()
     return TextClassifier(labels, tokenize, Batches(forward, width, config.batch_tokens))
 
 
-def _open_module(files: ModelFiles, dtype: torch.dtype) -> Any:
+def _open_module(files: ModelFiles) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     if files.backbone:
-        return open_backbone_classifier(files, dtype)
-    module, missing = open_model(AutoModelForSequenceClassification, files, dtype)
+        return open_backbone_classifier(files)
+    module, missing = open_model(AutoModelForSequenceClassification, files)
     if any(name.startswith(("classifier.", "score.")) for name in missing):
         raise ModelError(
             f"the model is an encoder without a classifier on it: it has no `{missing[0]}`",
@@ -124,10 +126,36 @@ def _choose_max_tokens(config: ClassifierConfig, files: ModelFiles, described: A
     return config.max_tokens
 
 
-def _reading(described: Any) -> Callable[[Any, torch.Tensor], torch.Tensor]:
-    """From a model's output to what `TextClassifier.score` gives: raw values, or probabilities of classes."""
+def _open_forward(module: Any, dtype: torch.dtype, device: torch.device) -> Forward:
+    activate, head = _activation(module.config), _first_token_head(module)
+    packed = pack_encoder(module.base_model, dtype) if head else None
+    if head is None or packed is None:
+        return PaddedForward(module.to(dtype), device, lambda output, _: activate(output.logits.float()))
+    return PackedForward(packed, device, lambda states_TD, offsets: activate(_logits(head, states_TD[offsets[:-1]])))
+
+
+def _first_token_head(module: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """From states [B, 1, D] of first tokens to logits, where the architecture is one that reads no others."""
+    if module.config.model_type == "bert":
+        return lambda states_B1D: module.classifier(module.bert.pooler(states_B1D))  # type: ignore[no-any-return]
+    if module.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        return module.classifier  # type: ignore[no-any-return]
+    return None
+
+
+def _logits(head: Callable[[torch.Tensor], torch.Tensor], first_BD: torch.Tensor) -> torch.Tensor:
+    """On a CPU row by row: small products in float32 sum in an order that depends on how many rows there are."""
+    import torch
+
+    if first_BD.device.type == "cuda":
+        return head(first_BD[:, None])
+    return torch.cat([head(first_D[None, None]) for first_D in first_BD.unbind()])
+
+
+def _activation(described: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From logits to what `TextClassifier.score` gives: raw values, or probabilities of classes."""
     if len(described.id2label) == 1:
-        return lambda output, _: output.logits.float()
+        return lambda logits: logits
     if described.problem_type == "multi_label_classification":
-        return lambda output, _: output.logits.float().sigmoid()
-    return lambda output, _: output.logits.float().softmax(-1)
+        return lambda logits: logits.sigmoid()
+    return lambda logits: logits.softmax(-1)

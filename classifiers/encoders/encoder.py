@@ -1,14 +1,12 @@
 """An encoder opened for work: texts in, unit vectors out, on a GPU where there is one, else on the CPU, same code.
 
-On the CPU every document goes through the model alone, so its vector does not depend on its neighbours, on how the
-input was cut or on the number of workers: not to a tolerance, but bit for bit on a type of processor. For documents
-of a usual length that is free. One thread, 96 documents of 213 tokens on average, documents a second: alone 16.0 in
-float32 and 45.0 in bfloat16; batches of 8 sorted by length 17.3 and 47.5; of 32, 11.2 and 36.2. Documents of 20 tokens
-pay for it: 122 against 239 in batches of 32.
+BERT and RoBERTa run packed (see `packed.py`): documents end to end, about 1,024 tokens a pass on the CPU, 65,536 on a
+GPU, each with its own attention. Others run as transformers has them: one document alone on the CPU, in batches padded
+to the longest on a GPU. On the CPU a vector does not depend on a document's neighbours, on how the input was cut or on
+the number of workers: not to a tolerance, but bit for bit on a type of processor.
 
-On a GPU documents are sorted by length and padded into batches of `batch_tokens`. There, as between bfloat16 and
-float32, elements of the unit vectors move by up to 0.005 and scores by up to 0.03 (measured on 900 documents: 0.0032
-and 0.0185, mean 0.0014; 98 % stayed in their bucket, the others moved by one; batches against alone 0.0012).
+On a GPU, as between bfloat16 and float32, elements of the unit vectors move by up to 0.005 and scores by up to 0.01
+(bfloat16 against float32 over 900 documents: 0.0021 and 0.0075; as transformers computes it 0.0030 and 0.0125).
 """
 
 from __future__ import annotations
@@ -21,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from classifiers.encoders.batches import Batches, PaddedForward
+from classifiers.encoders.batches import Batches
 from classifiers.encoders.devices import choose_device, choose_dtype, set_threads
+from classifiers.encoders.forwards import Forward, PackedForward, PaddedForward
 from classifiers.encoders.models import DEFAULT_MODEL, find_model
 from classifiers.encoders.opening import open_model, refuse_missing
+from classifiers.encoders.packed import pack_encoder
 from classifiers.encoders.tokens import TextTokenizer, pack_rows
 from storage.errors import ModelError, RecipeError
 
@@ -42,7 +42,7 @@ class EncoderConfig:
     `max_tokens` counts special tokens. `dtype` is that of weights and activations; "auto" is bfloat16 where the
     processor multiplies it in hardware (AVX-512 BF16, AMX, CUDA), else float32. `pooling` "auto" follows the model's
     own pooling file, else means over tokens. `threads` are CPU threads of a worker. `batch_tokens` are the padded
-    tokens of a batch; None is one document alone on the CPU, 65,536 tokens on a GPU.
+    tokens of a batch, or the tokens of a pack; None is what suits the device.
     """
 
     max_tokens: int = 256
@@ -89,13 +89,18 @@ class Encoder:
         self.dtype = choose_dtype(config.dtype, self.device)
         set_threads(config.threads)
         self._tokenize = TextTokenizer(files, config.max_tokens)
-        loaded, missing = open_model(AutoModel, files, self.dtype)
+        loaded, missing = open_model(AutoModel, files)
         # Task checkpoints have no pooler, and we do not read it.
         refuse_missing(files, missing, ignored=lambda name: name.startswith("pooler."))
         self._tokenize.check_vocabulary(loaded.get_input_embeddings().num_embeddings, files)
         first = config.pooling == "first" or (config.pooling == "auto" and files.pools_first_token)
-        forward = PaddedForward(loaded, self.device, _read_first if first else _read_mean)
-        self._batches = Batches(forward, self.width, config.batch_tokens)
+        self._batches = Batches(self._open_forward(loaded, first), self.width, config.batch_tokens)
+
+    def _open_forward(self, loaded: Any, first: bool) -> Forward:
+        packed = pack_encoder(loaded.to(self.device), self.dtype)
+        if packed is not None:
+            return PackedForward(packed, self.device, _packed_first if first else _packed_mean)
+        return PaddedForward(loaded.to(self.dtype), self.device, _padded_first if first else _padded_mean)
 
     def embed(self, texts: pa.StringArray) -> Embeddings:
         """Vectors of texts without nulls; memory is bounded whatever their number and length."""
@@ -112,15 +117,27 @@ class Encoder:
         return self._batches(pack_rows(rows))
 
 
-def _read_first(output: Any, mask_BT: torch.Tensor) -> torch.Tensor:
+def _normalize(pooled_BD: torch.Tensor) -> torch.Tensor:
     import torch
 
-    return torch.nn.functional.normalize(output.last_hidden_state[:, 0].float(), dim=1)
+    return torch.nn.functional.normalize(pooled_BD.float(), dim=1)
 
 
-def _read_mean(output: Any, mask_BT: torch.Tensor) -> torch.Tensor:
+def _packed_first(states_TD: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    return _normalize(states_TD[offsets[:-1]])
+
+
+def _packed_mean(states_TD: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     import torch
 
+    return _normalize(torch.segment_reduce(states_TD, "mean", offsets=offsets, axis=0))
+
+
+def _padded_first(output: Any, mask_BT: torch.Tensor) -> torch.Tensor:
+    return _normalize(output.last_hidden_state[:, 0])
+
+
+def _padded_mean(output: Any, mask_BT: torch.Tensor) -> torch.Tensor:
     hidden_BTD = output.last_hidden_state.float()
     weights = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
-    return torch.nn.functional.normalize((hidden_BTD * weights).sum(1) / weights.sum(1).clamp(min=1), dim=1)
+    return _normalize((hidden_BTD * weights).sum(1) / weights.sum(1).clamp(min=1))

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from classifiers.encoders.models import ModelFiles
 from storage.errors import ModelError
 
-if TYPE_CHECKING:
-    import torch
 
-
-def open_model(auto_class: Any, files: ModelFiles, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The model as `auto_class` (AutoModel, …) builds it, ready to run; and the names of weights that the folder lacks.
+def open_model(auto_class: Any, files: ModelFiles) -> tuple[Any, list[str]]:
+    """The model in float32 as `auto_class` (AutoModel, …) builds it, and the names of weights that the folder lacks.
 
     Raises ModelError for what cannot be loaded.
     """
+    import torch
+
     with quiet_transformers():
         try:
             model, report = auto_class.from_pretrained(
                 files.folder,
-                dtype=dtype,
+                dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from classifiers.encoders.batches import plan_batches
 from classifiers.encoders.devices import choose_dtype, set_threads
+from classifiers.encoders.forwards import plan_batches
 from classifiers.fluency.models import open_causal_model
 from storage.errors import RecipeError
 

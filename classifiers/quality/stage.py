@@ -46,7 +46,7 @@ def embed_stage(config: EncoderConfig | None = None, *, model: str = DEFAULT_MOD
     config = config or EncoderConfig()
     return Stage(
         name="embedding",
-        version=1,
+        version=2,
         kind="measure",
         config=config,
         reads=("text",),

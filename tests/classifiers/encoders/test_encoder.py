@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from classifiers.encoders.batches import plan_batches
 from classifiers.encoders.encoder import Encoder, EncoderConfig
+from classifiers.encoders.forwards import plan_batches, plan_packs
 from classifiers.encoders.models import find_model
-from classifiers.encoders.tokens import CHARACTERS_PER_TOKEN
+from classifiers.encoders.tokens import CHARACTERS_PER_TOKEN, TokenRows
 from storage.errors import RecipeError, ResourceError
 from tests.classifiers.quality.samples import TEXTS
 
@@ -87,23 +87,23 @@ def test_no_texts_give_no_vectors(encoder: Encoder) -> None:
 
 
 class FullDevice:
-    """A model on a device that has room for `room` documents at a time."""
+    """A forward on a device that has room for `room` documents at a time."""
 
-    def __init__(self, model: Any, room: int) -> None:
-        self.model, self.room, self.refused = model, room, 0
+    def __init__(self, forward: Any, room: int) -> None:
+        self.forward, self.room, self.refused = forward, room, 0
+        self.device, self.plan = forward.device, forward.plan
 
-    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        if len(input_ids) > self.room:
+    def __call__(self, rows: TokenRows) -> Any:
+        if len(rows) > self.room:
             self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return self.forward(rows)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     batched = Encoder(EncoderConfig(dtype="float32", max_tokens=32, batch_tokens=10_000))
-    forward = batched._batches._forward
-    device = FullDevice(forward._model, room=3)
-    monkeypatch.setattr(forward, "_model", device)
+    device = FullDevice(batched._batches._forward, room=3)
+    monkeypatch.setattr(batched._batches, "_forward", device)
     texts = pa.array([f"text number {i} " * (i + 1) for i in range(20)])
     found = batched.embed(texts).vectors
     alone = Encoder(EncoderConfig(dtype="float32", max_tokens=32)).embed(texts).vectors
@@ -116,10 +116,16 @@ def test_out_of_memory_halves_the_batch_and_goes_on(encoder: Encoder, monkeypatc
 
 def test_a_document_that_never_fits_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(EncoderConfig(dtype="float32"))
-    forward = encoder._batches._forward
-    monkeypatch.setattr(forward, "_model", FullDevice(forward._model, room=0))
+    monkeypatch.setattr(encoder._batches, "_forward", FullDevice(encoder._batches._forward, room=0))
     with pytest.raises(ResourceError, match="no memory for one document of 5 tokens"):
         encoder.embed(pa.array(["three little words"]))
+
+
+def test_packs_hold_every_row_once_in_order_within_the_budget() -> None:
+    lengths = [5, 300, 7, 7, 256, 1, 90, 90, 2]
+    packs = plan_packs(lengths, 200)
+    assert packs == [[0], [1], [2, 3], [4], [5, 6, 7, 8]]
+    assert plan_packs([], 200) == []
 
 
 def test_batches_hold_every_row_once_within_the_budget() -> None:
