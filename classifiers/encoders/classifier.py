@@ -7,7 +7,7 @@ texts, bit for bit; on a GPU and in bfloat16 they do as vectors do (see `encoder
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,12 +18,12 @@ import pyarrow as pa
 from classifiers.encoders.backbone_classifier import open_backbone_classifier
 from classifiers.encoders.batches import Batches
 from classifiers.encoders.devices import choose_device, choose_dtype, set_threads
-from classifiers.encoders.encoder import ROWS_AT_ONCE
 from classifiers.encoders.forwards import Forward, PackedForward, PaddedForward
 from classifiers.encoders.models import ModelFiles, find_classifier
 from classifiers.encoders.opening import open_model, refuse_missing
 from classifiers.encoders.packed import pack_encoder
-from classifiers.encoders.tokens import TextTokenizer, TokenRows
+from classifiers.encoders.reading import tokenized_blocks
+from classifiers.encoders.tokens import TextTokenizer, TokenRows, pack_rows
 from storage.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class TextClassifier:
 
     def score(self, texts: pa.StringArray) -> npt.NDArray[np.float32]:
         """Of texts without nulls float32[N], a regression's raw values, or [N, classes], probabilities."""
-        blocks = [self.score_tokens(self.tokenize(texts.slice(start, ROWS_AT_ONCE)))
-                  for start in range(0, len(texts), ROWS_AT_ONCE)]  # fmt: skip
-        return np.concatenate(blocks) if blocks else self.score_tokens(self.tokenize(texts))
+        return score_by_all({"": self}, texts)[""]
 
     def score_tokens(self, rows: TokenRows) -> npt.NDArray[np.float32]:
         """The same of token ids with their special tokens."""
@@ -73,25 +71,50 @@ class TextClassifier:
         return scores if self.labels else scores[:, 0]
 
 
+def score_by_all(
+    classifiers: Mapping[str, TextClassifier], texts: pa.StringArray
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Each classifier's `score` of the texts, which are read once: and tokenized once for all of one tokenizer."""
+    blocks: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in classifiers}
+    device = next(iter(classifiers.values())).batches.device.type
+    for rows in tokenized_blocks(_TokenizeForAll(classifiers), texts, device=device):
+        for name, classifier in classifiers.items():
+            blocks[name].append(classifier.score_tokens(rows[classifier.tokenize.identity]))
+    nothing = pack_rows([])
+    return {name: np.concatenate([*blocks[name], classifiers[name].score_tokens(nothing)]) for name in classifiers}
+
+
+class _TokenizeForAll:
+    """Texts to rows by tokenizer, for every tokenizer that the classifiers have between them."""
+
+    def __init__(self, classifiers: Mapping[str, TextClassifier]) -> None:
+        self._tokenizers = {each.tokenize.identity: each.tokenize for each in classifiers.values()}
+
+    def __call__(self, texts: pa.StringArray) -> dict[str, TokenRows]:
+        return {identity: tokenize(texts) for identity, tokenize in self._tokenizers.items()}
+
+
 def classifier_files(model: str) -> tuple[str, ...]:
     """Every file that can change a score. Raises ModelError for what is no classifier, or unsafe to load."""
     return tuple(str(path) for path in find_classifier(model).paths)
 
 
-def open_classifier(model: str, config: ClassifierConfig | None = None) -> TextClassifier:
-    """A classifier by folder or hub name, on a GPU where there is one.
+def open_classifier(
+    model: str, config: ClassifierConfig | None = None, *, device: torch.device | None = None
+) -> TextClassifier:
+    """A classifier by folder or hub name, on `device`: None is a GPU where there is one.
 
     Raises ModelError for what is no classifier, is unsafe (pickles, code of its own), or cannot take `max_tokens`.
     """
     config = config or ClassifierConfig()
     files = find_classifier(model)
-    device = choose_device()
+    device = device or choose_device()
     set_threads(config.threads)
     module = _open_module(files)
     tokenize = TextTokenizer(files, _choose_max_tokens(config, files, module.config))
     tokenize.check_vocabulary(module.get_input_embeddings().num_embeddings, files)
     width = len(module.config.id2label)
-    forward = _open_forward(module.to(device), choose_dtype(config.dtype, device), device)
+    forward = _open_forward(module, choose_dtype(config.dtype, device), device)
     labels = tuple(str(module.config.id2label[i]) for i in range(width)) if width > 1 else ()
     return TextClassifier(labels, tokenize, Batches(forward, width, config.batch_tokens))
 
@@ -128,9 +151,10 @@ def _choose_max_tokens(config: ClassifierConfig, files: ModelFiles, described: A
 
 def _open_forward(module: Any, dtype: torch.dtype, device: torch.device) -> Forward:
     activate, head = _activation(module.config), _first_token_head(module)
-    packed = pack_encoder(module.base_model, dtype) if head else None
+    packed = pack_encoder(module.base_model, dtype, device) if head else None
     if head is None or packed is None:
         return PaddedForward(module.to(dtype), device, lambda output, _: activate(output.logits.float()))
+    module.to(device)
     return PackedForward(packed, device, lambda states_TD, offsets: activate(_logits(head, states_TD[offsets[:-1]])))
 
 

@@ -25,14 +25,12 @@ from classifiers.encoders.forwards import Forward, PackedForward, PaddedForward
 from classifiers.encoders.models import DEFAULT_MODEL, find_model
 from classifiers.encoders.opening import open_model, refuse_missing
 from classifiers.encoders.packed import pack_encoder
+from classifiers.encoders.reading import tokenized_blocks
 from classifiers.encoders.tokens import TextTokenizer, pack_rows
 from storage.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     import torch
-
-ROWS_AT_ONCE = 4096
-"""Texts in Python's hands at a time: 8 MB of characters at 256 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class Encoder:
         self._batches = Batches(self._open_forward(loaded, first), self.width, config.batch_tokens)
 
     def _open_forward(self, loaded: Any, first: bool) -> Forward:
-        packed = pack_encoder(loaded.to(self.device), self.dtype)
+        packed = pack_encoder(loaded, self.dtype, self.device)
         if packed is not None:
             return PackedForward(packed, self.device, _packed_first if first else _packed_mean)
         return PaddedForward(loaded.to(self.dtype), self.device, _padded_first if first else _padded_mean)
@@ -106,10 +104,11 @@ class Encoder:
         """Vectors of texts without nulls; memory is bounded whatever their number and length."""
         vectors = np.empty((len(texts), self.width), np.float32)
         num_tokens = np.empty(len(texts), np.int32)
-        for start in range(0, len(texts), ROWS_AT_ONCE):
-            rows = self._tokenize(texts.slice(start, ROWS_AT_ONCE))
-            num_tokens[start : start + len(rows)] = rows.lengths
-            vectors[start : start + len(rows)] = self._batches(rows)
+        start = 0
+        for rows in tokenized_blocks(self._tokenize, texts, device=self.device.type):
+            block = slice(start, start + len(rows))
+            num_tokens[block], vectors[block] = rows.lengths, self._batches(rows)
+            start = block.stop
         return Embeddings(vectors, num_tokens)
 
     def embed_tokens(self, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:

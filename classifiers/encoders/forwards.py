@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from classifiers.encoders.packed import LEAST_ROWS, PackedEncoder
 from classifiers.encoders.tokens import TokenRows
+from classifiers.encoders.transfers import Pending, Transfers
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +31,8 @@ class Forward(Protocol):
     def plan(self, lengths: Sequence[int], batch_tokens: int | None) -> list[list[int]]:
         """Row numbers, one list a pass; `batch_tokens` None is what suits the device."""
 
-    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
-        """float32[N, width] of the rows of one pass."""
+    def __call__(self, rows: TokenRows) -> Pending:
+        """Start one pass; what it returns waits for float32[N, width]."""
 
 
 class PackedForward:
@@ -45,22 +45,22 @@ class PackedForward:
         read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> None:
         self.device = device
+        self._transfers = Transfers(device)
         self._encoder = encoder
         self._read = read
 
     def plan(self, lengths: Sequence[int], batch_tokens: int | None) -> list[list[int]]:
         return plan_packs(lengths, batch_tokens or (CPU_PACK_TOKENS if self.device.type == "cpu" else GPU_BATCH_TOKENS))
 
-    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
+    def __call__(self, rows: TokenRows) -> Pending:
         import torch
 
-        rows, offsets = _filled(rows), torch.from_numpy(rows.offsets).to(self.device)
+        num_rows, rows = len(rows), _filled(rows)
         positions = np.arange(len(rows.ids)) - np.repeat(rows.offsets[:-1], rows.lengths) + self._encoder.first_position
         with torch.inference_mode():
-            ids, places = (torch.from_numpy(array.astype(np.int64)).to(self.device) for array in (rows.ids, positions))
-            read = self._read(self._encoder(ids, places, rows.offsets.tolist()), offsets)
-        result: npt.NDArray[np.float32] = read.cpu().numpy()
-        return result
+            ids, places, offsets = self._transfers.up(rows.ids.astype(np.int64), positions, rows.offsets)
+            states = self._encoder(ids, places, rows.offsets.tolist())
+            return self._transfers.down(self._read(states, offsets)[:num_rows])
 
 
 class PaddedForward:
@@ -68,6 +68,7 @@ class PaddedForward:
 
     def __init__(self, model: Any, device: torch.device, read: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
         self.device = device
+        self._transfers = Transfers(device)
         self._model = model.to(device)
         self._read = read
         self._padding = model.config.pad_token_id or 0
@@ -75,7 +76,7 @@ class PaddedForward:
     def plan(self, lengths: Sequence[int], batch_tokens: int | None) -> list[list[int]]:
         return plan_batches(lengths, batch_tokens or (1 if self.device.type == "cpu" else GPU_BATCH_TOKENS))
 
-    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
+    def __call__(self, rows: TokenRows) -> Pending:
         import torch
 
         lengths = rows.lengths
@@ -83,10 +84,8 @@ class PaddedForward:
         ids_BT = np.full(mask_BT.shape, self._padding, np.int64)
         ids_BT[mask_BT] = rows.ids
         with torch.inference_mode():
-            ids, mask = (torch.from_numpy(array).to(self.device) for array in (ids_BT, mask_BT.astype(np.int64)))
-            read = self._read(self._model(input_ids=ids, attention_mask=mask), mask)
-        result: npt.NDArray[np.float32] = read.float().cpu().numpy()
-        return result
+            ids, mask = self._transfers.up(ids_BT, mask_BT.astype(np.int64))
+            return self._transfers.down(self._read(self._model(input_ids=ids, attention_mask=mask), mask))
 
 
 def _filled(rows: TokenRows) -> TokenRows:

@@ -94,12 +94,17 @@ class PackedEncoder:
         return lambda qkv_TE: attend_on_cuda(qkv_TE.view(heads), places, longest).flatten(1)
 
 
-def pack_encoder(module: Any, dtype: torch.dtype) -> PackedEncoder | None:
-    """transformers' float32 encoder for packed work in `dtype`; None where its architecture is not one that we know."""
+def pack_encoder(module: Any, dtype: torch.dtype, device: torch.device) -> PackedEncoder | None:
+    """transformers' float32 encoder, which lies on the CPU, for packed work in `dtype` on `device`.
+
+    None where its architecture is not one that we know, and for float32 on CUDA, where attention is of 16 bits only.
+    """
     import torch
 
+    if device.type == "cuda" and dtype == torch.float32:
+        return None
     if _is_alike(module.config) and _agrees(module, PackedEncoder(module, torch.float32)):
-        return PackedEncoder(module, dtype)
+        return PackedEncoder(module.to(device), dtype)
     return None
 
 
@@ -116,10 +121,10 @@ def _agrees(module: Any, packed: PackedEncoder) -> bool:
     """Whether two short documents come to the same states as through transformers."""
     import torch
 
-    ids_T = torch.arange(2 * PROBE_TOKENS, device=packed._words.device) % module.config.vocab_size
+    ids_T = torch.arange(2 * PROBE_TOKENS) % module.config.vocab_size
     # No id of padding: RoBERTa would not count it.
     ids_T[ids_T == module.config.pad_token_id] = module.config.vocab_size - 1
-    positions_T = (torch.arange(2 * PROBE_TOKENS) % PROBE_TOKENS + packed.first_position).to(ids_T.device)
+    positions_T = torch.arange(2 * PROBE_TOKENS) % PROBE_TOKENS + packed.first_position
     with torch.inference_mode():
         expected = module(input_ids=ids_T.view(2, PROBE_TOKENS)).last_hidden_state.flatten(0, 1)
         found = packed(ids_T, positions_T, [0, PROBE_TOKENS, 2 * PROBE_TOKENS])

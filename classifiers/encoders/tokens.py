@@ -6,6 +6,7 @@ on huge texts and made tokenization 5 times faster; it changed no token of 2,986
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -60,6 +61,9 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.encode_special_tokens = True
+        rules = f"{max_tokens} {self._tokenizer.to_str()}"
+        self.identity = hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
+        """Tokenizers of the same identity give the same rows."""
 
     def __call__(self, texts: pa.StringArray) -> TokenRows:
         """The tokens of texts without nulls."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from classifiers.encoders.classifier import ClassifierConfig, open_classifier
+from classifiers.encoders.classifier import ClassifierConfig, open_classifier, score_by_all
 from classifiers.encoders.models import find_model
 from storage.errors import ModelError, RecipeError
 from tests.classifiers.quality.samples import TEXTS
@@ -180,3 +180,18 @@ def test_settings_that_cannot_work(make: Callable[..., Any], tmp_path: Path) -> 
         ClassifierConfig(max_tokens=0)
     with pytest.raises(ModelError, match="max_tokens is 65, but the model takes at most 64"):
         open_classifier(str(tmp_path), ClassifierConfig(max_tokens=65))
+
+
+def test_several_models_read_the_texts_once(make: Callable[..., Any], tmp_path: Path) -> None:
+    make("bert", num_labels=1)
+    first = open_classifier(str(tmp_path), FLOAT32)
+    make("roberta", num_labels=3)
+    second, shorter = (
+        open_classifier(str(tmp_path), FLOAT32),
+        open_classifier(str(tmp_path), ClassifierConfig(max_tokens=9)),
+    )
+    assert first.tokenize.identity != second.tokenize.identity  # 66 tokens, 64 tokens
+    panel = {"first": first, "again": first, "second": second, "shorter": shorter}
+    found = score_by_all(panel, pa.array(TEXTS))
+    assert list(found) == list(panel)
+    assert all(found[name].tobytes() == panel[name].score(pa.array(TEXTS)).tobytes() for name in panel)

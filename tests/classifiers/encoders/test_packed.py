@@ -11,6 +11,7 @@ import torch
 from classifiers.encoders.attention import attend
 from classifiers.encoders.packed import PackedEncoder, pack_encoder
 
+CPU = torch.device("cpu")
 LENGTHS = [1, 2, 17, 64, 3, 31, 40]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.05}
 SIZES = {
@@ -46,7 +47,7 @@ def run(encoder: PackedEncoder, lengths: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_states_are_those_of_transformers(kind: str, dtype: torch.dtype) -> None:
     module = build(kind)
-    encoder = pack_encoder(module, dtype)
+    encoder = pack_encoder(module, dtype, CPU)
     assert encoder is not None
     states = run(encoder, LENGTHS)
     ids, _, offsets = packed_inputs(LENGTHS, 0)
@@ -62,7 +63,7 @@ def test_states_are_those_of_transformers(kind: str, dtype: torch.dtype) -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_neighbours_do_not_change_a_bit(dtype: torch.dtype) -> None:
     """The same document first, last, between others, and beside one other token."""
-    encoder = pack_encoder(build("bert"), dtype)
+    encoder = pack_encoder(build("bert"), dtype, CPU)
     assert encoder is not None
     ids, positions, _ = packed_inputs([37], 0)
     with torch.inference_mode():
@@ -88,11 +89,11 @@ def test_long_documents_are_attended_in_strips(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("options", [{"hidden_act": "relu"}, {"is_decoder": True}])
 def test_another_architecture_is_left_to_transformers(options: dict[str, Any]) -> None:
-    assert pack_encoder(build("bert", **options), torch.float32) is None
+    assert pack_encoder(build("bert", **options), torch.float32, CPU) is None
 
 
 def test_a_model_that_computes_something_else_is_left_to_transformers() -> None:
     module = build("bert")
     module.encoder.layer[1].output.dropout = torch.nn.Tanh()
-    assert pack_encoder(module, torch.float32) is None
-    assert pack_encoder(module, torch.bfloat16) is None
+    assert pack_encoder(module, torch.float32, CPU) is None
+    assert pack_encoder(module, torch.bfloat16, CPU) is None
