@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
 from storage.errors import DatasetError
 from storage.identity import fingerprint
+from storage.manifests import MANIFEST, Dataset, open_dataset, write_manifest
 from storage.parts import Part, commit_table, read_batches
 from storage.schema import DOCUMENTS, IDENTIFIER
 
@@ -83,3 +85,42 @@ def _without_rows(batches: Iterable[pa.RecordBatch], rows: Integers) -> Iterator
         kept[rows[(rows >= start) & (rows < start + batch.num_rows)] - start] = False
         yield batch.filter(pa.array(kept))
         start += batch.num_rows
+
+
+def strip_written(folder: RunFolder, removals: frozenset[bytes]) -> int:
+    """Take what a language model wrote of these documents out of every dataset of synthesis; returns the texts."""
+    removed = 0
+    for place in sorted(path.parent for path in (folder.root / "synthesis").rglob(MANIFEST)):
+        dataset = open_dataset(place)
+        parts = tuple(_strip_children(dataset, part, removals) for part in dataset.parts)
+        if parts == dataset.parts:
+            continue
+        rows = sum(part.rows for part in parts)
+        removed += dataset.manifest.rows - rows if dataset.manifest.kind == "documents" else 0
+        facts = {**dataset.manifest.facts, **({"documents": rows} if "documents" in dataset.manifest.facts else {})}
+        identity = fingerprint({"of": dataset.manifest.identity, "parts": [part.sha256 for part in parts]})
+        write_manifest(place, replace(dataset.manifest, identity=identity, parts=parts, facts=facts))
+    return removed
+
+
+def _strip_children(dataset: Dataset, part: Part, removals: frozenset[bytes]) -> Part:
+    """The part without rows of which a removed document is a parent (of errors: the document)."""
+    schema = dataset.schema(part)
+    column = "parents" if "parents" in schema.names else "doc_id"
+    gone: set[bytes] = set()
+    for batch in dataset.batches(part, [column]):
+        gone |= removals & set(_flat(batch.column(0)).to_pylist())
+    if not gone:
+        return part
+    identity = fingerprint({"part": part.identity, "without_children": sorted(gone)})
+    kept = (_without_children(batch, column, gone) for batch in dataset.batches(part))
+    return commit_table(dataset.folder, identity, kept, schema=schema, facts=part.facts)
+
+
+def _without_children(batch: pa.RecordBatch, column: str, gone: set[bytes]) -> pa.RecordBatch:
+    values = [value if isinstance(value, list) else [value] for value in batch.column(column).to_pylist()]
+    return batch.filter(pa.array([gone.isdisjoint(parents) for parents in values], pa.bool_()))
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    return column.flatten() if pa.types.is_list(column.type) else column

@@ -73,8 +73,7 @@ def write(passage: Passage, language: str | None, brief: Brief, seed: int) -> Ta
     """The talk about one passage: an outcome, or one for each piece that it had to be cut into."""
     size = estimate_tokens(passage.text)
     if size < brief.least_tokens:
-        said = f"{size} tokens at most, of at least {brief.least_tokens}"
-        return [Outcome(passage=passage, result=Failed(reason="too_short", said=said))]
+        return [Outcome(passage=passage, result=_too_short(size, brief))]
     writer = _Writer(brief, language, seed)
     try:
         result: Written | Failed = yield from writer.write(passage)
@@ -85,6 +84,12 @@ def write(passage: Passage, language: str | None, brief: Brief, seed: int) -> Ta
     if isinstance(result, Failed) and result.reason == TOO_LONG and size >= 2 * brief.least_tokens:
         return (yield from _halve(outcome, language, brief, seed))
     return [outcome]
+
+
+def _too_short(tokens: int, brief: Brief) -> Failed:
+    if not tokens:
+        return Failed(reason="empty_text", said="")
+    return Failed(reason="too_short", said=f"{tokens} tokens at most, of at least {brief.least_tokens}")
 
 
 def _halve(outcome: Outcome, language: str | None, brief: Brief, seed: int) -> Talk[list[Outcome]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines.commands.gc import find_garbage
-from pipelines.removal import add_removals
+from pipelines.removal import add_removals, read_removals, strip_written
 from pipelines.request import saved_request
 from pipelines.run_folder import find_step
 from pipelines.story import require_documents, run_folder_at
@@ -24,13 +24,15 @@ def remove_command(asked: tuple[str, ...], out: Path, *, yes: bool) -> None:
         click.confirm(f"Remove {len(found)} documents from {out}, text, measurements, tokens and mixtures?", abort=True)
     add_removals(folder, (document.doc_id for document in found))
     _rebuild(out, mixed=find_step(folder, "mix") is not None)
+    written = strip_written(folder, read_removals(folder))
     garbage = sorted(find_garbage(folder))
     for path in garbage:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (folder.root / "finished.json").unlink(missing_ok=True)
     click.echo(
-        f"removed {len(found)} documents; {len(garbage)} files and folders that held them are deleted. "
-        "Models that were trained on them keep what they learned: train again with `gristmill run`."
+        f"removed {len(found)} documents and {written} that were written from them; {len(garbage)} files and folders "
+        "that held them are deleted. Models that were trained on them keep what they learned: train again with "
+        "`gristmill run`."
     )
 
 

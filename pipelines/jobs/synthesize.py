@@ -167,9 +167,7 @@ def _write(arguments: Mapping[str, Any], parents: Sequence[Parent], author: Auth
 def _talks(parents: Sequence[Parent], author: Author) -> Iterator[Talk[tuple[int, list[Outcome]]]]:
     for number, parent in enumerate(parents):
         passages = cut_passages(parent.row["text"], author.brief.passage_tokens)
-        if not passages:
-            yield _nothing(number)
-        for passage in passages:
+        for passage in passages or [Passage(Span(0, 0), "")]:
             for left in leave_out(passage, parent.done):
                 yield _talk(number, left, parent, author)
 
@@ -178,33 +176,24 @@ def _talk(number: int, passage: Passage, parent: Parent, author: Author) -> Talk
     return number, (yield from write(passage, parent.language, author.brief, author.seed))
 
 
-def _nothing(number: int) -> Talk[tuple[int, list[Outcome]]]:
-    """The talk about a document without a text."""
-    failed = Failed(reason="empty_text", said="")
-    return number, [Outcome(passage=Passage(Span(0, 0), ""), result=failed)]
-    yield  # makes a generator of it
-
-
 def leave_out(passage: Passage, done: Iterable[Span]) -> list[Passage]:
-    """What of a passage lies outside the spans that are done (ascending)."""
+    """What of a passage lies outside the spans that are done (ascending); an empty one is never done."""
     data, left, first = passage.text.encode(), [], passage.span.start
     for span in [*done, Span(passage.span.end, passage.span.end)]:
         if passage.span.start <= span.start <= passage.span.end:
             piece = data[first - passage.span.start : max(span.start, first) - passage.span.start].decode()
             left.append(trim(piece, first))
             first = max(first, min(span.end, passage.span.end))
-    return [piece for piece in left if piece.text]
+    return [piece for piece in left if piece.text or not passage.text]
 
 
 def publish(folder: RunFolder, spec: dict[str, Any], sample: Sample, failed: Sequence[Part]) -> dict[str, Any]:
     """Screen all drafts, write those that are documents, and the manifests; count."""
     place, author = folder.synthesis(spec["place"]), author_from_json(spec["author"])
     drafts = committed_drafts(place)
-    limits = spec["limits"]
     benchmarks = (folder.root, spec["benchmarks"]) if spec["benchmarks"] else None
-    rejected = screen(place / "drafts", drafts, Limits(**limits, benchmarks=benchmarks))
-    parts = [_commit_documents(place, group, rejected) for group in _groups(drafts)]
-    parts = [part for part in parts if part.rows]
+    rejected = screen(place / "drafts", drafts, Limits(**spec["limits"], benchmarks=benchmarks))
+    parts = [part for group in _groups(drafts) if (part := _commit_documents(place, group, rejected)).rows]
     errors = [part for part in (*failed, _commit_rejected(place, drafts, rejected)) if part.rows]
     stage = {"name": "synthesize", "source": author.source, **spec["author"]}
     facts = {
@@ -215,17 +204,22 @@ def publish(folder: RunFolder, spec: dict[str, Any], sample: Sample, failed: Seq
         "documents": sum(part.rows for part in parts),
         "failed": _reasons(place / "errors", failed),
         "rejected": dict(sorted(Counter(why.reason for why in rejected.values()).items())),
-        "limits": limits,
+        "limits": spec["limits"],
         **_costs(drafts, place, parts),
         "sample": spec["sample"],
         "strata": describe_strata(sample.strata),
     }
+    _write_manifests(place, stage, {"drafts": drafts, "errors": errors})
     identity = fingerprint({"synthesis": author.identity(), "parts": [part.sha256 for part in parts]})
-    for kind, listed in (("drafts", drafts), ("errors", errors)):
-        digest = fingerprint([part.sha256 for part in listed])
-        write_manifest(place / kind, Manifest(kind=kind, identity=digest, stage=stage, parts=tuple(listed)))
     write_manifest(place, Manifest(kind="documents", identity=identity, stage=stage, parts=tuple(parts), facts=facts))
     return {"identity": identity, "place": spec["place"], **facts}
+
+
+def _write_manifests(place: Path, stage: Mapping[str, Any], datasets: Mapping[str, Sequence[Part]]) -> None:
+    """Of the datasets beside the documents."""
+    for kind, parts in datasets.items():
+        identity = fingerprint([part.sha256 for part in parts])
+        write_manifest(place / kind, Manifest(kind=kind, identity=identity, stage=stage, parts=tuple(parts)))
 
 
 def _groups(drafts: Sequence[Part]) -> Iterator[list[Part]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.jobs import synthesize as job
+from pipelines.removal import strip_written
 from pipelines.run_folder import RunFolder
 from pipelines.synthesis import SynthesisRequest, find_finished, plan_synthesis
 from sources.ingest import IngestConfig, ingest
@@ -77,7 +78,7 @@ def errors(folder: RunFolder, result: dict[str, Any]) -> dict[str, dict[str, Any
     return {row["reason"]: row for row in rows(folder.synthesis(result["place"]) / "errors")}
 
 
-@pytest.mark.parametrize("brief", ["distill", "extract_knowledge", "knowledge_list", "diverse_qa", "chain_of_thought"])
+@pytest.mark.parametrize("brief", ["distill", "knowledge_list", "diverse_qa", "chain_of_thought"])
 def test_every_document_is_traceable_to_its_bytes(folder: RunFolder, server: RatingServer, brief: str) -> None:
     result = synthesize(folder, server, brief)
     found = documents(folder, result)
@@ -272,3 +273,14 @@ def test_the_licence_is_the_one_of_the_source(folder: RunFolder, server: RatingS
         job, "_rows", lambda path, numbers: ({**row, "licence": "CC-BY-4.0"} for row in found(path, numbers))
     )
     assert {row["licence"] for row in documents(folder, synthesize(folder, server))} == {"CC-BY-4.0"}
+
+
+def test_what_was_written_of_a_removed_document_goes_with_it(tmp_path: Path, server: RatingServer) -> None:
+    folder = curated(tmp_path / "run", [*DOCS[:5], Doc("bad", text=f"CHATTER {prose(50)}", bucket=19)])
+    result = synthesize(folder, server)
+    gone = frozenset({DOCS[0].doc_id, Doc("bad").doc_id})
+    assert strip_written(folder, gone) == 1 and strip_written(folder, gone) == 0
+    for kind in (".", "drafts"):
+        left = [row["parents"][0] for row in rows(folder.synthesis(result["place"]) / kind)]
+        assert sorted(left) == sorted(doc.doc_id for doc in DOCS[1:5])
+    assert not errors(folder, result)
