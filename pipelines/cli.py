@@ -194,6 +194,29 @@ def run(**options: object) -> None:
 
 @cli.command()
 @OUT
+@click.option("--by", default="quality.bucket", show_default=True, metavar="SQL", help="A bucket, from 0 to 19.")
+@click.option("--groups", type=int, default=5, show_default=True, help="Ranges that the buckets are cut into.")
+@click.option("--where", default=None, metavar="SQL", help="Documents that count, e.g. \"language.label = 'en'\".")
+@click.option("--reference", default=None, metavar="SQL", help="Documents that are measured on and not learned from.")
+@click.option("--tokens", type=int, default=1_000_000, show_default=True, help="Tokens that each model learns from.")
+@click.option("--heldout", type=int, default=20_000, show_default=True, help="Held-out tokens of each range.")
+@click.option("--max-epochs", type=float, default=4.0, show_default=True, help="How often a document is repeated.")
+@click.option("--preset", default="tiny", show_default=True, help="The model to train.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="Models of each range.")
+@click.option("--policy", default=None, metavar="YAML", help="What counts.  [default: the run's, without its scores]")
+@click.option(
+    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
+)
+@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
+def validate(**options: object) -> None:
+    """Train a model on each range of a score's buckets, and compare what they learned."""
+    from pipelines.commands.validate import validate_command
+
+    validate_command(options)
+
+
+@cli.command()
+@OUT
 @click.option(
     "--rubric",
     default="educational_direct_en",

@@ -45,13 +45,15 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def train_mixture(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run `python -m trainer train`; its output goes to the job's log."""
+    """Run `python -m trainer train`, with `options` of its own by name; its output goes to the job's log."""
     command = [
         sys.executable, "-m", "trainer", "train", "--data", arguments["data"],
         "--preset", arguments["preset"], "--out", arguments["out"],
     ]  # fmt: skip
     if arguments.get("steps"):
         command += ["--steps", str(arguments["steps"])]
+    for name, value in arguments.get("options", {}).items():
+        command += [f"--{name}", str(value)]
     process = subprocess.Popen(
         command,
         stdout=sys.stdout.fileno() if hasattr(sys.stdout, "fileno") else None,

@@ -130,7 +130,7 @@ def deployments(project_root: Path) -> dict[str, tuple[Path, str]]:
 
 def test_every_deployment_names_a_flow(project_root: Path) -> None:
     found = deployments(project_root)
-    assert set(found) == {"whole", "curate", "mix", "train", "annotate", "synthesize"}
+    assert set(found) == {"whole", "curate", "mix", "train", "validate", "annotate", "synthesize"}
     for file, function in found.values():
         assert "out" in parameters(file, function)
 

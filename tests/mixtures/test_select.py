@@ -273,6 +273,22 @@ def test_the_trainer_opens_the_folder(written: Written) -> None:
     assert set(mixture.heldout) == {"web", "wiki"}
 
 
+def test_a_subset_is_one_source_measured_on_all_held_out_texts(written: Written) -> None:
+    from mixtures.subset import write_subset
+    from trainer.mixture import open_mixture
+
+    whole = open_mixture(written.folder)
+    for source in written.plan.sources:
+        subset = open_mixture(write_subset(written.folder, source.name, written.run.root / "apart" / source.name))
+        assert subset.train_tokens == source.tokens_given and {shard.source for shard in subset.train} == {source.name}
+        assert subset.heldout.keys() == whole.heldout.keys() and subset.identity != whole.identity
+        for name in whole.heldout:
+            ours, theirs = subset.heldout_readers(name), whole.heldout_readers(name)
+            assert [reader.num_tokens for reader in ours] == [reader.num_tokens for reader in theirs]
+    with pytest.raises(DatasetError, match="does not train on `books`"):
+        write_subset(written.folder, "books", written.run.root / "none")
+
+
 SIZES = st.lists(st.tuples(st.booleans(), st.integers(2, 60)), min_size=4, max_size=25)
 
 

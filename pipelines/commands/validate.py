@@ -1,0 +1,45 @@
+"""`gristmill validate`: what models learn from each range of a score's buckets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pipelines.commands.run import quiet_prefect
+from pipelines.request import saved_request
+from pipelines.story import run_folder_at
+from pipelines.validation import ValidationRequest, find_finished, plan_validation, table_of
+
+
+def validate_command(options: Mapping[str, Any]) -> None:
+    """Find what is wrong before anything starts; then train, and show the table."""
+    request = ValidationRequest(**options)
+    folder = run_folder_at(Path(request.out))
+    plan = plan_validation(request, saved_request(folder.root), folder)
+    if not find_finished(plan):
+        quiet_prefect()
+        from pipelines.flows.validate import validate
+        from pipelines.progress import LOG_FILE, TerminalObserver, observe
+
+        with TerminalObserver(Console(), folder.logs / LOG_FILE) as observer:
+            observe(observer)
+            validate(**options)
+    click.echo(result_text(json.loads(plan.folder.result.read_bytes())))
+    click.echo(f"result: {plan.folder.result}")
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """The table and how well the order of the ranges agrees with it."""
+    rows = table_of(result)
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    lines = ["  ".join(name.rjust(width) for name, width in widths.items())]
+    lines += ["  ".join(row[name].rjust(width) for name, width in widths.items()) for row in rows]
+    lines.append("bits per byte on held-out text, less is better; `others`: the mean over the other ranges' texts")
+    for name, found in result["rank_correlation"].items():
+        lines.append(f"rank correlation of bucket and bits per byte, {name}: {found:+.2f} (-1: higher is better)")
+    return "\n".join(lines)
