@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from mixtures.names import Names, names_of
+from mixtures.ensemble import BUCKET, STAGE, with_ensemble
+from mixtures.names import Definition, Names, names_of
 from mixtures.policy import Limits, Policy, Rule
 from mixtures.sql import Engine, open_engine, parse_expression, reason
 from mixtures.wording import shorten
@@ -22,6 +23,7 @@ _NUMBERS = tuple(
     "TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT FLOAT DOUBLE DECIMAL "
     "BOOLEAN".split()
 )
+_WHOLE = tuple(kind for kind in _NUMBERS if kind not in ("FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN"))
 TABLE = "_documents"
 EVIDENCE_LIMIT = 300
 
@@ -121,13 +123,16 @@ def bind_policy(policy: Policy, schema: pa.Schema, fitted: FittedLimits | None =
 
     Raises SqlError with all faults: unknown names, wrong types, refused SQL.
     """
-    return _bind(policy, schema, policy.rules, fitted or {})
+    names = policy_names(policy, schema)
+    if faults := _faults_of_ensemble(policy, schema, names):
+        raise gather_faults(faults, policy.file)
+    return _bind(policy, schema, policy.rules, fitted or {}, names)
 
 
 def bind_percentiles(policy: Policy, schema: pa.Schema) -> tuple[PercentileRule, ...]:
     """The rules of a policy that must be fitted first. Raises SqlError."""
     with open_engine(**{TABLE: schema.empty_table()}) as engine:
-        names = names_of(schema)
+        names = policy_names(policy, schema)
         return tuple(
             _bind_percentile(Binder(engine, names), rule, _locator(policy, position))
             for position, rule in enumerate(policy.rules)
@@ -144,9 +149,16 @@ def _bind_percentile(binder: Binder, rule: Rule, at: Locator) -> PercentileRule:
         applies=binder.condition(rule.only, at("only"))[0] if rule.only else "true",
         low=rule.min_percentile,
         high=rule.max_percentile,
-        asked=(rule.measure, rule.only, rule.per),
+        asked=(rule.measure, rule.only, rule.per, *_definitions(binder, rule)),
         names=tuple(sorted(binder.bindings)),
     )
+
+
+def _definitions(binder: Binder, rule: Rule) -> tuple[str, ...]:
+    """What the defined names of a rule stand for."""
+    texts = [text for text in (rule.measure, rule.only, rule.per) if text]
+    named = [name for text in texts for name in parse_expression(text).names if name in binder.names.defined]
+    return tuple(binder.names.defined[name].text for name in sorted(set(named)))
 
 
 def _group_sql(binder: Binder, rule: Rule, at: Locator) -> str:
@@ -156,15 +168,17 @@ def _group_sql(binder: Binder, rule: Rule, at: Locator) -> str:
 def bind_gate(policy: Policy, schema: pa.Schema) -> BoundPolicy:
     """Tie only the gate's rules, which need no costly measurement; without a gate every document passes."""
     gated = policy.gate.rules if policy.gate else ()
-    return _bind(policy, schema, tuple(rule for rule in policy.rules if rule.rule in gated), {})
+    return _bind(policy, schema, tuple(rule for rule in policy.rules if rule.rule in gated), {}, names_of(schema))
 
 
-def _bind(policy: Policy, schema: pa.Schema, wanted: tuple[Rule, ...], fitted: FittedLimits) -> BoundPolicy:
+def _bind(
+    policy: Policy, schema: pa.Schema, wanted: tuple[Rule, ...], fitted: FittedLimits, names: Names
+) -> BoundPolicy:
     rules: list[BoundRule] = []
     ranks: dict[str, tuple[RankKey, ...]] = {}
     faults: list[SqlError] = []
     with open_engine(**{TABLE: schema.empty_table()}) as engine:
-        binder = Binder(engine, names_of(schema))
+        binder = Binder(engine, names)
         for position, rule in enumerate(policy.rules):
             if rule not in wanted or _is_left_out(rule, binder.names):
                 continue
@@ -186,6 +200,36 @@ def _bind(policy: Policy, schema: pa.Schema, wanted: tuple[Rule, ...], fitted: F
         ranks,
         dict(sorted(binder.bindings.items())),
     )
+
+
+def policy_names(policy: Policy, schema: pa.Schema) -> Names:
+    """What the rules of a policy may name: the catalogue's names, and those of its ensemble."""
+    places = {name: policy.at("ensemble", name) for name in policy.ensemble or {}}
+    return with_ensemble(names_of(schema), schema, policy.ensemble, places)
+
+
+def _faults_of_ensemble(policy: Policy, schema: pa.Schema, names: Names) -> list[SqlError]:
+    """What is wrong with the ensemble's expressions, whether a rule uses them or not."""
+    faults = []
+    with open_engine(**{TABLE: schema.empty_table()}) as engine:
+        for name, definition in names.defined.items():
+            try:
+                _check_definition(Binder(engine, names), name, definition, policy.file)
+            except SqlError as error:
+                faults.append(error)
+    return faults
+
+
+def _check_definition(binder: Binder, name: str, definition: Definition, file: str) -> None:
+    """Raises SqlError for an expression that does not fit the columns, and for a bucket that is no whole number."""
+    at = definition.at or file
+    _, kind, _ = binder.bind(name, at)
+    if name == f"{STAGE}.{BUCKET}" and not kind.startswith(_WHOLE):
+        raise SqlError(
+            f"`{name}` gives {kind}, not a whole number",
+            at=at,
+            hint=f"round it: `CAST(round({shorten(definition.text, 60)}) AS INTEGER)`, or give it another name",
+        )
 
 
 def _is_left_out(rule: Rule, names: Names) -> bool:
@@ -217,7 +261,7 @@ class Binder:
         """The SQL to run, its DuckDB type, and the names it reads. Raises SqlError."""
         expression = parse_expression(text, at=at)
         sql = expression.bind(self.names)
-        self.bindings |= {name: ".".join(self.names.columns[name]) for name in expression.names}
+        self.bindings |= expression.columns(self.names)
         try:
             return sql, self._engine.type_of(sql, TABLE), expression.names
         except duckdb.Error as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,7 +61,10 @@ def write_catalogue_part(folder: Path, documents: Dataset, part: Part, attribute
 
 
 def publish_catalogue(folder: Path, attributes: Sequence[Dataset], parts: Sequence[Part]) -> Manifest:
-    """Write the manifest; its facts bind each stage's name to the dataset that measured it, and to its stage."""
+    """Write the manifest; its facts bind each stage's name to the dataset that measured it, and to its stage.
+
+    A stage of several parts (`scores`, a struct a scorer) is described part by part under `scores.NAME` too.
+    """
     bindings = {
         stage: dataset.manifest.identity
         for dataset in attributes
@@ -68,10 +72,10 @@ def publish_catalogue(folder: Path, attributes: Sequence[Dataset], parts: Sequen
         for stage in _stages(dataset.schema(dataset.parts[0]))
     }
     stages = {
-        stage: fingerprint(dataset.manifest.stage)
+        stage: fingerprint(described)
         for dataset in attributes
         if dataset.parts
-        for stage in _stages(dataset.schema(dataset.parts[0]))
+        for stage, described in _described(dataset)
     }
     manifest = Manifest(
         kind="catalogue",
@@ -101,6 +105,16 @@ def _sides(documents: Dataset, part: Part, attributes: Sequence[Dataset]) -> lis
 
 def _stages(schema: pa.Schema) -> list[str]:
     return [column.name for column in schema if pa.types.is_struct(column.type)]
+
+
+def _described(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """The names of a dataset's stages and of their parts, with what made each."""
+    schema = dataset.schema(dataset.parts[0])
+    for stage in _stages(schema):
+        yield stage, dataset.manifest.stage
+        for child in schema.field(stage).type:
+            if pa.types.is_struct(child.type):
+                yield f"{stage}.{child.name}", dataset.manifest.stage.get(child.name, dataset.manifest.stage)
 
 
 def _schema(sides: Sequence[tuple[Dataset, Part]]) -> pa.Schema:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mixtures.binding import TABLE, Binder, gather_faults
+from mixtures.ensemble import Ensemble, with_ensemble
 from mixtures.hosts import open_catalogue
 from mixtures.names import names_of
 from mixtures.recipe import Recipe
@@ -47,13 +48,17 @@ class Conditions:
         return sorted(read - set(DECISION_NAMES)) or ["source"]
 
 
-def bind_sources(recipe: Recipe, schema: pa.Schema) -> Conditions:
-    """Check the recipe's conditions against the catalogue's columns. Raises SqlError with all faults."""
+def bind_sources(recipe: Recipe, schema: pa.Schema, ensemble: Ensemble | None = None) -> Conditions:
+    """Check the recipe's conditions against the catalogue's columns and its policy's ensemble.
+
+    Raises SqlError with all faults.
+    """
     whens: list[str] = []
     faults: list[SqlError] = []
     table = with_decisions(schema.empty_table(), None)
     with open_engine(**{TABLE: table}) as engine:
-        binder = Binder(engine, names_of(table.schema, DECISION_NAMES))
+        names = with_ensemble(names_of(table.schema, DECISION_NAMES), schema, ensemble, {})
+        binder = Binder(engine, names)
         for i, source in enumerate(recipe.sources):
             try:
                 whens.append(f"WHEN {binder.condition(source.where, recipe.at('sources', i, 'where'))[0]} THEN {i}")
@@ -87,6 +92,12 @@ def evaluate_sources(recipe: Recipe, conditions: Conditions, table: pa.Table, *,
                 hint="compare what is certainly of the right type",
             ) from error
     return found["source"].combine_chunks()
+
+
+def ensemble_of(verdicts: Dataset) -> Ensemble | None:
+    """The ensemble of the policy that these verdicts are of."""
+    found: Ensemble | None = verdicts.manifest.stage["policy"].get("ensemble")
+    return found
 
 
 def with_decisions(catalogue: pa.Table, verdicts: pa.Table | None) -> pa.Table:
@@ -136,6 +147,10 @@ class Corpus:
             )
         return self.catalogue.schema(self.catalogue.parts[0])
 
+    def bind(self, recipe: Recipe) -> Conditions:
+        """The recipe's conditions on this corpus. Raises SqlError."""
+        return bind_sources(recipe, self.schema, ensemble_of(self.verdicts))
+
     def judged(self, columns: list[str] | None = None) -> Iterator[tuple[Part, pa.Table, pa.Table]]:
         """Each catalogue part, its rows and their verdicts. Raises DatasetError when they do not belong together."""
         by_catalogue = {part.facts["catalogue"]: part for part in self.verdicts.parts}
@@ -150,7 +165,7 @@ class Corpus:
 
     def rows(self, recipe: Recipe) -> list[Rows]:
         """The documents available to a recipe, an item a catalogue part."""
-        conditions = bind_sources(recipe, self.schema)
+        conditions = self.bind(recipe)
         parts = []
         for part, catalogue, verdicts in self.judged(conditions.columns):
             source = evaluate_sources(recipe, conditions, with_decisions(catalogue, verdicts), kept_only=True)
@@ -159,7 +174,7 @@ class Corpus:
 
     def matching(self, recipe: Recipe) -> Iterator[tuple[pa.Table, pa.Table, pa.Array]]:
         """Each part's catalogue rows and verdicts, and whether a source takes the row, whatever the policy said."""
-        conditions = bind_sources(recipe, self.schema)
+        conditions = self.bind(recipe)
         for _, catalogue, verdicts in self.judged():
             source = evaluate_sources(recipe, conditions, with_decisions(catalogue, verdicts), kept_only=False)
             yield catalogue, verdicts, source.is_valid()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixtures.corpus import Corpus, Counts, Rows, bind_sources, draw_keys, evaluate_sources, with_decisions
+from mixtures.corpus import Corpus, Counts, Rows, draw_keys, evaluate_sources, with_decisions
 from mixtures.recipe import Recipe
 from storage.errors import DatasetError
 from storage.parts import Part
@@ -29,7 +29,7 @@ class EstimatedCorpus(Corpus):
 
     def rows(self, recipe: Recipe) -> list[Rows]:
         """The documents available to a recipe: of each part those in the store, then those that are estimated."""
-        conditions, rates = bind_sources(recipe, self.schema), self._measure_rates()
+        conditions, rates = self.bind(recipe), self._measure_rates()
         columns = sorted({*conditions.columns, "source", "text_bytes"})
         found = []
         for part, catalogue, verdicts in self.judged(columns):

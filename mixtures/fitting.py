@@ -56,8 +56,16 @@ def _fit_rule(rule: PercentileRule, catalogue: Dataset, home: Path, refit: bool,
 
 def _identity(rule: PercentileRule, catalogue: Dataset) -> str:
     stages = catalogue.manifest.facts.get("stages", {})
-    read = {stage: stages[stage] for stage in {name.partition(".")[0] for name in rule.names} if stage in stages}
+    read = {stage: stages[stage] for name in rule.names if (stage := _stage_of(name, stages))}
     return fingerprint({"asked": rule.asked, "percentiles": [rule.low, rule.high], "stages": read})
+
+
+def _stage_of(name: str, stages: Mapping[str, str]) -> str | None:
+    """The narrowest stage that measured a name: `scores.domain` of `scores.domain.label`, so that a scorer more changes
+    no limits of the others."""
+    steps = name.split(".")
+    found = (".".join(steps[:length]) for length in range(len(steps) - 1, 0, -1))
+    return next((stage for stage in found if stage in stages), None)
 
 
 def _rows(rule: PercentileRule, table: pa.Table) -> Rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -28,31 +28,51 @@ OPTIONS = {
     "fasttext": "--measure fasttext:model=PATH",
     "url_lists": "--measure url_lists",
     "word_lists": "--measure word_lists:path=PATH",
+    "scores": "--score NAME=MODEL",
 }
 """What asks for a stage that runs only when it is asked for."""
 
-COUNTED = {"hosts": "hosts are counted when a run is judged, after its gate: leave the rule out of the gate"}
+COUNTED = {
+    "hosts": "hosts are counted when a run is judged, after its gate: leave the rule out of the gate",
+    "ensemble": "an ensemble is of scorers, which measure after the gate: `gristmill run --score NAME=MODEL`",
+}
 """What no stage measures."""
 
 
 @dataclass(frozen=True)
+class Definition:
+    """An expression that a name stands for, and where it is written."""
+
+    text: str
+    at: str | None
+
+
+@dataclass(frozen=True)
 class Names:
-    """SQL names and the path of the catalogue's column that each stands for: `url.host` → (`url_facts`, `host`)."""
+    """SQL names and the path of the catalogue's column that each stands for: `url.host` → (`url_facts`, `host`).
+
+    `defined` are names that stand for an expression over the others.
+    """
 
     columns: Mapping[str, tuple[str, ...]]
+    defined: Mapping[str, Definition] = field(default_factory=dict)
+
+    @property
+    def known(self) -> list[str]:
+        return [*self.columns, *self.defined]
 
     @property
     def stages(self) -> list[str]:
-        return sorted({name.partition(".")[0] for name in self.columns if "." in name})
+        return sorted({name.partition(".")[0] for name in self.known if "." in name})
 
     def require(self, name: str, *, text: str, at: str | None) -> None:
         """Raises SqlError when there is no such name: the stage to run, or the nearest names."""
-        if name in self.columns:
+        if name in self.columns or name in self.defined:
             return
         stage, dot, _ = name.partition(".")
         what = f"`{shorten(text)}` names `{name}`"
         if dot and stage not in self.stages:
-            near = difflib.get_close_matches(name, self.columns, 1)
+            near = difflib.get_close_matches(name, self.known, 1)
             guess = f"did you mean `{near[0]}`? Otherwise run" if near else "run"
             there = ", ".join(self.stages) or "nothing"
             ask = f"{guess} the stage `{stage}` on them first{_option(stage)}; measured here: {there}"
@@ -64,9 +84,9 @@ class Names:
     def _suggest(self, name: str) -> str:
         stage = name.partition(".")[0]
         if stage in self.stages:
-            pool = [known for known in self.columns if known.startswith(f"{stage}.")]
+            pool = [known for known in self.known if known.startswith(f"{stage}.")]
         else:
-            pool = list(self.columns)
+            pool = self.known
         near = difflib.get_close_matches(name, pool, 3, 0.5)
         listed = ", ".join(sorted(pool)[:SHOWN_NAMES])
         return f"did you mean {' or '.join(f'`{known}`' for known in near)}?" if near else f"names here: {listed}"

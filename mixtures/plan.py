@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from mixtures.apportion import effective_tokens
-from mixtures.corpus import Corpus, bind_sources
+from mixtures.corpus import Corpus
 from mixtures.demand import Demand, work_out_demand
 from mixtures.recipe import Recipe
 from mixtures.supply import Supply, Tally, measure_supply
@@ -166,7 +166,7 @@ def plan_mixture(recipe: Recipe, corpus: Corpus, *, force: bool = False) -> Mixt
             "verdicts": corpus.verdicts.manifest.identity,
             "tokens": corpus.tokens.manifest.identity,
         },
-        bindings=bind_sources(recipe, corpus.schema).bindings,
+        bindings=corpus.bind(recipe).bindings,
         seed=recipe.seed,
         sequence_length=recipe.sequence_length,
         tokens_asked=sum(demand.asked),

@@ -193,6 +193,12 @@ class Policy(WrittenFile):
 
     rules: tuple[Rule, ...] = Field(min_length=1, description="The rules, in the order in which they decide.")
     gate: Gate | None = Field(default=None, description="What costly stages skip.")
+    ensemble: dict[RuleName, Sql] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names for what several scorers say together, as `ensemble.NAME`: `maximum` or `mean` of all "
+        "scorers' buckets, or an SQL expression. `bucket` is their maximum where nothing is said.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -86,13 +86,38 @@ class Expression:
 
     def bind(self, names: Names) -> str:
         """The SQL to run, with each name bound to its column. Raises SqlError when a name does not exist."""
+        return f"({_print(self._bound(names))})"
+
+    def columns(self, names: Names) -> dict[str, str]:
+        """The measured names that it reads, those behind a defined name too, and the column of each."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            inner = names.defined.get(name)
+            read = parse_expression(inner.text).columns(names) if inner else {name: ".".join(names.columns[name])}
+            found |= read
+        return found
+
+    def _bound(self, names: Names) -> Tree:
         for name in self.names:
             names.require(name, text=self.text, at=self.at)
         tree = copy.deepcopy(self.tree)
-        for node in _nodes(tree):
+        for node in list(_nodes(tree)):
             if node.get("class") == "COLUMN_REF":
-                node["column_names"] = list(names.columns[".".join(node["column_names"])])
-        return f"({_print(tree)})"
+                _bind_name(node, names)
+        return tree
+
+
+def _bind_name(node: dict[str, Any], names: Names) -> None:
+    """Point a name at its column, or put the expression that it stands for in its place (names in that are measured)."""
+    name = ".".join(node["column_names"])
+    if name in names.columns:
+        node["column_names"] = list(names.columns[name])
+        return
+    definition = names.defined[name]
+    expression = parse_expression(definition.text, at=definition.at)
+    meant = expression._bound(Names(names.columns))
+    node.clear()
+    node.update(meant)
 
 
 def parse_expression(text: str, *, at: str | None = None) -> Expression:

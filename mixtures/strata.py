@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from mixtures.apportion import apportion_within
 from mixtures.binding import TABLE, Binder
-from mixtures.corpus import DECISION_NAMES, draw_keys, with_decisions
+from mixtures.corpus import DECISION_NAMES, draw_keys, ensemble_of, with_decisions
+from mixtures.ensemble import Ensemble, with_ensemble
 from mixtures.hosts import open_catalogue
 from mixtures.names import names_of
 from mixtures.sql import open_engine, reason
@@ -133,12 +134,13 @@ def _parts(catalogue: Path, decisions: Path, config: SampleConfig) -> Iterator[p
         table = with_decisions(opened.read(part), verdicts.read(by_documents[part.of]))
         table = table.append_column("key", pa.array(draw_keys(table["doc_id"], PURPOSE, config.seed)))
         table = table.append_column("_row", pa.array(np.arange(table.num_rows)))
-        yield _select(table, config, number)
+        yield _select(table, config, number, ensemble_of(verdicts))
 
 
-def _select(table: pa.Table, config: SampleConfig, number: int) -> pa.Table:
+def _select(table: pa.Table, config: SampleConfig, number: int, ensemble: Ensemble | None) -> pa.Table:
     with open_engine(**{TABLE: table}) as engine:
-        binder = Binder(engine, names_of(table.schema, DECISION_NAMES))
+        names = with_ensemble(names_of(table.schema, DECISION_NAMES), table.schema, ensemble, {})
+        binder = Binder(engine, names)
         condition = binder.condition(config.where, OPTION)[0] if config.where else "true"
         kept = "verdict = 'kept'" if config.kept_only else "true"
         language = binder.name_sql("language.label") if "language.label" in binder.names.columns else "NULL"

@@ -20,12 +20,13 @@ ROWS_AT_A_TIME = 256
 def run(job: Job) -> dict[str, Any]:
     """Embed the admitted rows of every part; publish `attributes/embeddings`."""
     encoder = job.spec["encoder"]
-    return run_gated(job, _gated(job.run_folder, encoder), embed_part, {"encoder": encoder})
+    (embedded,) = run_gated(job, [_gated(job.run_folder, encoder)], embed_part, {"encoder": encoder})
+    return embedded
 
 
 def embed_part(arguments: dict[str, Any]) -> dict[str, Any]:
     """Embed one documents part."""
-    return measure_gated(_gated(Path(arguments["root"]), arguments["encoder"]), arguments)
+    return measure_gated([_gated(Path(arguments["root"]), arguments["encoder"])], arguments)
 
 
 def _gated(root: Path, encoder: str | None) -> GatedStage:

@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     """Publish `attributes/losses` and, with the thirds, `attributes/fluency`."""
     told = {name: job.spec[name] for name in ("model", "tokenizer")}
     gated = _gated(job.run_folder, told)
-    measured = run_gated(job, gated, loss_part, told)
+    (measured,) = run_gated(job, [gated], loss_part, told)
     stage = gated.stage.identity()
     fit = PartTask(
         identity=fingerprint({"thirds": measured["identity"], "refit": job.spec["refit"]}),
@@ -55,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def loss_part(arguments: dict[str, Any]) -> dict[str, Any]:
     """The losses of one documents part."""
-    return measure_gated(_gated(Path(arguments["root"]), arguments), arguments)
+    return measure_gated([_gated(Path(arguments["root"]), arguments)], arguments)
 
 
 def _gated(root: Path, told: dict[str, Any]) -> GatedStage:

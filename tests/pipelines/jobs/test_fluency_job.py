@@ -46,8 +46,8 @@ def measure(run: Run, model: str, least: int) -> list[dict[str, Any]]:
     stage = losses_stage(model, None).identity()
     folder, parts = RunFolder(run.root), []
     for part in run.documents.parts:
-        told = {"root": str(run.root), "policy": str(policy), "stage": stage, "model": model, "tokenizer": None}
-        parts.append(part_from_json(loss_part({**told, "part": part_to_json(part)})["part"]))
+        told = {"root": str(run.root), "policy": str(policy), "stages": [stage], "model": model, "tokenizer": None}
+        parts.append(part_from_json(loss_part({**told, "part": part_to_json(part)})["parts"][0]))
     write_manifest(folder.losses, Manifest(kind="losses", identity=str(least), stage={}, parts=tuple(parts)))
     dataset = open_dataset(folder.losses)
     return [row["fluency"] for part in parts for row in dataset.read(part).to_pylist()]
