@@ -18,7 +18,8 @@ from storage.errors import SqlError
 PLAIN = ("source", "url", "title", "licence", "collected_at", "text_bytes")
 """Facts of the document itself. A stage of the same name (`url`) keeps its struct in the column `url_facts`."""
 
-SHOWN_NAMES = 40
+SHOWN_NAMES, FEW_NAMES = 40, 12
+"""How many names are listed, and how many beside the nearest ones."""
 OPTIONS = {
     "fluency": "--fluency-model PATH",
     "entities": "--entity-model PATH",
@@ -88,8 +89,11 @@ class Names:
         else:
             pool = self.known
         near = difflib.get_close_matches(name, pool, 3, 0.5)
-        listed = ", ".join(sorted(pool)[:SHOWN_NAMES])
-        return f"did you mean {' or '.join(f'`{known}`' for known in near)}?" if near else f"names here: {listed}"
+        listed = f"names here: {', '.join(sorted(pool)[:SHOWN_NAMES])}"
+        if not near:
+            return listed
+        meant = f"did you mean {' or '.join(f'`{known}`' for known in near)}?"
+        return f"{meant} {listed}" if len(pool) <= FEW_NAMES else meant
 
 
 def _option(stage: str) -> str:

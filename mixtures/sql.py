@@ -108,7 +108,7 @@ class Expression:
 
 
 def _bind_name(node: dict[str, Any], names: Names) -> None:
-    """Point a name at its column, or put the expression that it stands for in its place (names in that are measured)."""
+    """Point a name at its column, or put in its place the expression that it stands for, over measured names."""
     name = ".".join(node["column_names"])
     if name in names.columns:
         node["column_names"] = list(names.columns[name])

@@ -5,27 +5,31 @@ Names in SQL are checked here only where they ask for what this run does not mea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from classifiers.encoders.models import DEFAULT_MODEL, find_model
 from classifiers.fasttext.file import read_classifier
+from mixtures.ensemble import MAXIMUM, MEAN, SCORES, STAGE, with_ensemble
+from mixtures.names import names_of
+from mixtures.policy import Policy
+from mixtures.recipe import Recipe
 from mixtures.sql import Expression, parse_expression
 from mixtures.wording import shorten
 from pipelines.contamination import contamination_spec
 from pipelines.dedup.spans.cut import REMOVE
 from pipelines.dedup.spans.parameters import spans_config
+from pipelines.raw_inputs import bucket_sources_of, inputs_of, reading_of
 from pipelines.request import RunRequest
+from pipelines.scorers import check_scorers, told_schema
 from pipelines.search import search_of
 from pipelines.stages import cuts_spans, losses_stage, measuring_stages, own_rewrites, rewriting_stages
 from pipelines.steps import (
-    bucket_sources_of,
     check_labels,
-    inputs_of,
     is_asked,
     measuring_options,
     policy_of,
     preset_file,
-    reading_of,
     recipe_of,
 )
 from storage.errors import InputError, SqlError
@@ -39,10 +43,9 @@ def check_request(request: RunRequest) -> None:
     recipe, policy = recipe_of(request), policy_of(request)
     for i, source in enumerate(recipe.sources):
         _check_asked(request, parse_expression(source.where, at=recipe.at("sources", i, "where")))
-    for i, rule in enumerate(policy.rules):
-        for key in ("only", "measure", "per", "when", "measured") if not rule.optional else ():
-            if expression := getattr(rule, key):
-                _check_asked(request, parse_expression(expression, at=policy.at("rules", i, key)))
+    for text, at in _written(policy):
+        _check_asked(request, parse_expression(text, at=at))
+    _check_scores(request, recipe, policy)
     search_of(request, policy)
     preset_file(request.preset)
     check_labels(request)
@@ -67,11 +70,36 @@ def _check_asked(request: RunRequest, expression: Expression) -> None:
 def _not_asked(request: RunRequest) -> dict[str, str]:
     """The stages that this run does not measure, each with what asks for it."""
     hints = {
+        "scores": (request.score, "name a classifier: `--score NAME=MODEL`"),
         "fluency": (request.fluency_model, "give a causal language model: `--fluency-model PATH`"),
         "repeated": (request.repeated_spans, "ask for it: `--repeated-spans substring:200`"),
         "repeated_lines": (request.repeated_lines, "ask for it: `--repeated-lines host:3`"),
     }
     return {stage: hint for stage, (asked, hint) in hints.items() if not asked}
+
+
+def _check_scores(request: RunRequest, recipe: Recipe, policy: Policy) -> None:
+    """Raises for a scorer that could not score, and for a name that none of them gives; names of others come later."""
+    check_scorers(request.score)
+    schema = told_schema(request.score)
+    places = {name: policy.at("ensemble", name) for name in policy.ensemble or {}}
+    names = with_ensemble(names_of(schema), schema, policy.ensemble, places)
+    wheres = [(source.where, recipe.at("sources", i, "where")) for i, source in enumerate(recipe.sources)]
+    for text, at in [*wheres, *_written(policy)]:
+        for name in parse_expression(text, at=at).names:
+            if name.partition(".")[0] in (SCORES, STAGE):
+                names.require(name, text=text, at=at)
+
+
+def _written(policy: Policy) -> Iterator[tuple[str, str]]:
+    """The expressions of a policy that cannot be left out, each with its place."""
+    for i, rule in enumerate(policy.rules):
+        for key in ("only", "measure", "per", "when", "measured") if not rule.optional else ():
+            if expression := getattr(rule, key):
+                yield expression, policy.at("rules", i, key)
+    for name, expression in (policy.ensemble or {}).items():
+        if expression not in (MAXIMUM, MEAN):
+            yield expression, policy.at("ensemble", name)
 
 
 def _check_spans(request: RunRequest) -> None:

@@ -172,6 +172,12 @@ def cli() -> None:
     help="Warn of a source that loses more than this share to duplicates.",
 )
 @click.option("--encoder", default=None, metavar="PATH", help="A Hugging Face encoder.  [default: MiniLM-L6]")
+@click.option(
+    "--score",
+    multiple=True,
+    metavar="NAME=MODEL[:OPTION=VALUE,...]",
+    help="Score by a text classifier, e.g. edu=PATH:clip=0..5 or dclm=MODEL.bin:positive=hq. Repeatable.",
+)
 @click.option("--fluency-model", default=None, metavar="PATH", help="A causal or KenLM model: measures `fluency`.")
 @click.option("--fluency-tokenizer", default=None, metavar="PATH", help="What a KenLM model was tokenized with.")
 @click.option(

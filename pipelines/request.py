@@ -41,9 +41,10 @@ class RunRequest:
     `semantic`: pairs of documents are looked for whose vectors have at least this cosine (None: none are).
     `sign_on`: whether signatures are made on GPUs, where the cluster has any; they are the same to the bit.
     `duplicate_alarm`: a source that loses more than this share of its documents to duplicates is reported.
+    `score` names scorers, each `NAME=MODEL[:option=value,…]`, which read the texts that pass the policy's gate.
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
-    folder fitted (fluency's thirds, a policy's percentiles) is fitted anew. `part_megabytes` is the text of a documents
-    part (None: 256 MB, the sample 1 MB).
+    folder fitted (fluency's thirds, a policy's percentiles, scorers' buckets) is fitted anew. `part_megabytes` is the
+    text of a documents part (None: 256 MB, the sample 1 MB).
     `benchmarks` are paths or globs, each optionally as `name=path`, whose items are looked for in the documents;
     `benchmark_fields` names their fields by role.
     """
@@ -67,6 +68,7 @@ class RunRequest:
     sign_on: Literal["cpu", "gpu"] = "cpu"
     duplicate_alarm: float = 0.5
     encoder: str | None = None
+    score: tuple[str, ...] = ()
     fluency_model: str | None = None
     fluency_tokenizer: str | None = None
     refit: bool = False
@@ -83,6 +85,7 @@ class RunRequest:
         object.__setattr__(self, "bucket_sources", tuple(self.bucket_sources))
         object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
         object.__setattr__(self, "measure", tuple(self.measure))
+        object.__setattr__(self, "score", tuple(self.score))
         unknown = sorted(set(self.inputs) - set(KINDS))
         if unknown:
             raise InputError(f"unknown kind of input: {', '.join(unknown)}", hint=f"the kinds are {', '.join(KINDS)}")

@@ -77,6 +77,14 @@ class RunFolder:
     def quality(self) -> Path:
         return self.root / "attributes" / "quality"
 
+    def classified(self, stage: str) -> Path:
+        """What one classifier said of every text that it was given."""
+        return self.root / "attributes" / "classified" / stage
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "attributes" / "scores"
+
     @property
     def losses(self) -> Path:
         return self.root / "attributes" / "losses"

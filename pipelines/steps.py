@@ -19,9 +19,11 @@ from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.annotated import identify_labels, is_annotation
 from pipelines.contamination import benchmark_stage, contamination_spec
 from pipelines.dedup.spans.parameters import spans_config
+from pipelines.raw_inputs import bucket_sources_of, inputs_of, labelled_sources, named_sources, reading_of
 from pipelines.removal import read_removals
 from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder, require_step
+from pipelines.scorers import scorers_of
 from pipelines.search import encoder_stage, search_of
 from pipelines.stages import (
     MEASURING_OPTIONS,
@@ -31,29 +33,16 @@ from pipelines.stages import (
     own_rewrites,
     rewriting_stages,
 )
-from sources.ingest import IngestConfig
-from sources.inputs import RawInput, expand_inputs, refuse_clashes
-from sources.reading import Kind
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
 
 CODE_VERSIONS = {
     "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 2, "embed": 1, "score": 2,
-    "fluency": 1, "judge": 4, "vocabulary": 1,
+    "classify": 1, "fluency": 1, "judge": 4, "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
-DEFAULT_PART_MEGABYTES = 256.0
 SEARCHED = ("pairs", "copies", "urls", "semantic", "crowds", "members")
-READERS: dict[str, Kind] = {
-    "web": "warc",
-    "wet": "wet",
-    "encyclopedia": "mediawiki",
-    "jsonl": "jsonl",
-    "parquet": "parquet",
-    "dataset": "huggingface",
-    "documents": "documents",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,29 +88,6 @@ def _plan(step: str, job: str, spec: dict[str, Any], basis: Mapping[str, Any], *
     return StepPlan(job=job, spec={**spec, "identity": identity}, identity=identity, **resources)
 
 
-def inputs_of(request: RunRequest) -> list[RawInput]:
-    """Every raw input that the request names. Raises InputError with what is wrong about a name."""
-    found: list[RawInput] = []
-    for kind, reader in READERS.items():
-        for named in request.inputs.get(kind, ()):
-            source, path = _split_name(kind, named)
-            found.extend(expand_inputs(source, [path], kind=reader))
-    refuse_clashes(found)
-    if not found:
-        raise InputError("the run has no input", hint="name some: `gristmill run --web 'crawl/*.warc.gz'`")
-    return found
-
-
-def _split_name(kind: str, named: str) -> tuple[str, str]:
-    """`name=path` → (name, path); without a name the kind is the source's name, that of documents is in them."""
-    name, equals, path = named.partition("=")
-    if equals and name and "/" not in name and "?" not in name:
-        return name, path
-    if kind == "documents":
-        return "", named
-    return ("web" if kind == "wet" else kind), named
-
-
 def plan_ingest(request: RunRequest, folder: RunFolder) -> StepPlan:
     inputs, config = inputs_of(request), reading_of(request)
     raw = [dataclasses.asdict(item) for item in inputs]
@@ -129,16 +95,6 @@ def plan_ingest(request: RunRequest, folder: RunFolder) -> StepPlan:
     spec = {"inputs": raw, "config": dataclasses.asdict(config)}
     removed = sorted(read_removals(folder))
     return _plan("ingest", "ingest", spec, {"config": config, "inputs": raw, "times": times, "removed": removed})
-
-
-def reading_of(request: RunRequest) -> IngestConfig:
-    """How the inputs are read. Raises InputError for a column of a field that documents do not have."""
-    megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
-    return IngestConfig(
-        part_bytes=int(megabytes * 1_000_000),
-        licences=tuple(sorted(request.license.items())),
-        columns=tuple(sorted(request.columns.items())),
-    )
 
 
 def _modified(path: str) -> int:
@@ -153,6 +109,7 @@ def is_asked(step: str, request: RunRequest) -> bool:
     asked = {
         "rewrite": bool(own_rewrites(request.rewrite)),
         "spans": bool(request.repeated_spans or request.repeated_lines),
+        "classify": bool(request.score),
         "fluency": bool(request.fluency_model),
     }
     return asked.get(step, True)
@@ -237,40 +194,29 @@ def plan_score(request: RunRequest, folder: RunFolder) -> StepPlan:
         "labels": identify_labels(Path(request.labels)) if request.labels else None,
         "copies": require_step(folder, "deduplicate").result["base"],
     }
-    sources = {**_labelled_sources(request), "bucket_sources": bucket_sources_of(request)}
+    sources = {**labelled_sources(request), "bucket_sources": bucket_sources_of(request)}
     spec = {"labels": request.labels, "encoder": request.encoder, **sources}
     return _plan("score", "score", spec, {**basis, **sources})
 
 
-def _labelled_sources(request: RunRequest) -> dict[str, list[str]]:
-    """The names of the sources that stand for encyclopedia and for web where no labels are given."""
-    kinds = {"encyclopedia": ("encyclopedia",), "web": ("web", "wet")}
-    named = _named_sources(request)
-    return {
-        side: sorted({source for kind, source in named if kind in named_kinds or source == side})
-        for side, named_kinds in kinds.items()
+def plan_classify(request: RunRequest, folder: RunFolder) -> StepPlan:
+    policy = policy_of(request)
+    ranked = sorted(request.bucket_sources or {source for _, source in named_sources(request)})
+    basis = {
+        "stages": [scorer.stage().identity() for scorer in scorers_of(request.score)],
+        "tellings": [[scorer.name, fingerprint(scorer.telling)] for scorer in scorers_of(request.score)],
+        "measured": require_step(folder, "measure").result["identity"],
+        "gate": policy.identity(),
+        "bucket_sources": ranked,
+        "refit": request.refit,
     }
-
-
-def _named_sources(request: RunRequest) -> set[tuple[str, str]]:
-    """(kind, source) of the inputs."""
-    return {(kind, _split_name(kind, path)[0]) for kind, paths in request.inputs.items() for path in paths}
-
-
-def bucket_sources_of(request: RunRequest) -> list[str]:
-    """The sources whose text the quality buckets cut into twentieths.
-
-    Those that the request names, else all; where the head learns from encyclopedia against web, all but the
-    encyclopedia, whose documents it knows for good. Raises InputError for a name that no input has.
-    """
-    there = {source for _, source in _named_sources(request)}
-    if unknown := sorted(set(request.bucket_sources) - there):
-        raise InputError(
-            f"buckets are asked for by {', '.join(f'`{name}`' for name in unknown)}, but no input is called so",
-            hint=f"the sources are {', '.join(f'`{name}`' for name in sorted(there))}",
-        )
-    learned = set() if request.labels else set(_labelled_sources(request)["encyclopedia"])
-    return sorted(request.bucket_sources or there - learned or there)
+    spec = {
+        "policy": policy.file,
+        "score": list(request.score),
+        "bucket_sources": ranked,
+        "refit": request.refit,
+    }
+    return _plan("classify", "classify", spec, basis, wants_gpu=True)
 
 
 def plan_fluency(request: RunRequest, folder: RunFolder) -> StepPlan:
@@ -304,10 +250,13 @@ def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
         basis["rewrites"] = require_step(folder, "rewrite").result["rewrites"]
     if is_asked("spans", request):
         basis["repeated"] = require_step(folder, "spans").result["repeated"]
+    if request.score:
+        basis["scores"] = require_step(folder, "classify").result["identity"]
     if request.fluency_model:
         basis["fluency"] = require_step(folder, "fluency").result["identity"]
     spec = {
         "policy": policy.file,
+        "scores": bool(request.score),
         "fluency": request.fluency_model is not None,
         "refit": request.refit,
     }
@@ -441,6 +390,16 @@ STEPS: dict[str, Step] = {
         ),
     ),
     "score": Step(plan=plan_score, outputs=_dataset("attributes/quality"), summarise=lambda r: str(r["summary"])),
+    "classify": Step(
+        plan=plan_classify,
+        outputs=lambda folder, r: [
+            folder.scores / MANIFEST,
+            *(folder.classified(one["stage"]) / MANIFEST for one in r["scorers"]),
+        ],
+        summarise=lambda r: (
+            f"{r['admitted']:,} of {r['documents']:,} documents scored: {', '.join(s['name'] for s in r['scorers'])}"
+        ),
+    ),
     "fluency": Step(
         plan=plan_fluency,
         outputs=_dataset("attributes/losses", "attributes/fluency"),

@@ -135,7 +135,7 @@ def _rewritten(folder: RunFolder, found: Found) -> dict[str, Any]:
 def _measured(folder: RunFolder, found: Found) -> dict[str, Any]:
     of_texts = _attributes(found, *folder.of_texts())
     repeated = {name: _readable(values) for name, values in of_texts.items() if "is_changed" not in values}
-    return {**repeated, **_attributes(found, folder.measured, folder.quality, folder.fluency)}
+    return {**repeated, **_attributes(found, folder.measured, folder.quality, folder.scores, folder.fluency)}
 
 
 def _attributes(found: Found, *places: Path) -> dict[str, Any]:

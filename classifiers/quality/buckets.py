@@ -65,6 +65,17 @@ def assign_buckets(scores: npt.ArrayLike, thresholds: BucketThresholds) -> npt.N
     return np.digitize(np.asarray(scores, np.float64), thresholds.values).astype(np.int8)
 
 
+def share_buckets(scores: npt.ArrayLike, num_bytes: npt.ArrayLike, thresholds: BucketThresholds) -> list[float]:
+    """The share of the scored bytes in each bucket; a twentieth each in the thresholds' own sample, but for ties."""
+    score_N = np.asarray(scores, np.float64)
+    used = ~np.isnan(score_N)
+    sums = _sum_by_group(
+        np.asarray(num_bytes, np.int64)[used], assign_buckets(score_N[used], thresholds).astype(np.intp), NUM_BUCKETS
+    )
+    total = max(1, int(sums.sum()))
+    return [int(size) / total for size in sums]
+
+
 def write_thresholds(path: Path, thresholds: BucketThresholds) -> None:
     """Save them as JSON, atomically."""
     values = {

@@ -82,6 +82,11 @@ def _superseded(folder: RunFolder) -> Iterator[Path]:
     for step, places in (("rewrite", (folder.rewritten, folder.rewrites)), ("spans", (folder.cut, folder.repeated))):
         if not is_asked(step, request):
             yield from (path for path in places if path.is_dir())
+    if record := find_step(folder, "classify"):
+        current = {one["stage"] for one in record.result["scorers"]} if is_asked("classify", request) else set()
+        classified = folder.classified("any").parent
+        yield from (path for path in sorted(classified.glob("*")) if path.name not in current)
+        yield from (path for path in [folder.scores] if not current and path.is_dir())
     for step, key, place in _PINNED:
         record = find_step(folder, step)
         home = folder.root / place

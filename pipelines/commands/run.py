@@ -101,6 +101,7 @@ def _finished(folder: RunFolder, request: RunRequest, identity: str) -> dict[str
         *(place for place in (folder.rewritten, folder.cut, *folder.of_texts()) if (place / MANIFEST).exists()),
         folder.measured,
         folder.quality,
+        *([folder.scores] if request.score else []),
         folder.catalogue,
         folder.hosts,
         *(folder.root / "tokens").glob("*"),

@@ -14,7 +14,7 @@ from pipelines.run_folder import forget_rewrites, forget_spans
 from pipelines.sample import with_sample
 from pipelines.steps import is_asked
 
-STEPS = ("ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "fluency", "judge")
+STEPS = ("ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "classify", "fluency", "judge")
 
 
 @flow(name="curate", validate_parameters=False)
@@ -38,6 +38,7 @@ def curate(
     sign_on: str = "cpu",
     duplicate_alarm: float = 0.5,
     encoder: str | None = None,
+    score: list[str] | None = None,
     fluency_model: str | None = None,
     fluency_tokenizer: str | None = None,
     refit: bool = False,

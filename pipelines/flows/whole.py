@@ -33,6 +33,7 @@ def gristmill(
     sign_on: str = "cpu",
     duplicate_alarm: float = 0.5,
     encoder: str | None = None,
+    score: list[str] | None = None,
     fluency_model: str | None = None,
     fluency_tokenizer: str | None = None,
     refit: bool = False,

@@ -6,6 +6,7 @@ and then each part is judged with it. Nothing is measured here: moving a thresho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from storage.manifests import Dataset, open_dataset
 from storage.parts import Part, part_from_json, part_to_json
 
 VERSION = 3
+ASKED = ("scores", "fluency")
+"""Attributes that a run has only when it asks for them."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -69,26 +72,27 @@ def _task(job: Job, phase: str, part: Part, **more: Any) -> PartTask:
 
 def _write_catalogue(job: Job, folder: RunFolder) -> Dataset:
     documents = open_dataset(folder.documents)
-    tasks = [_task(job, "catalogue", part, fluency=job.spec["fluency"]) for part in documents.parts]
+    asked = {name: job.spec[name] for name in ASKED}
+    tasks = [_task(job, "catalogue", part, **asked) for part in documents.parts]
     report = run_parts(job, tasks, catalogue_documents, total=len(tasks), stage="judge")
     report.require_all()
     parts = [part_from_json(result["part"]) for result in report.results if result]
-    publish_catalogue(folder.catalogue, _attributes(folder, job.spec["fluency"]), parts)
+    publish_catalogue(folder.catalogue, _attributes(folder, asked), parts)
     whole = fingerprint({"phase": "hosts", "of": job.spec["identity"]})
     task = PartTask(identity=whole, arguments={"root": str(job.run_folder)})
     run_parts(job, [task], count_run_hosts, total=1, stage="judge").require_all()
     return open_catalogue(folder.catalogue)
 
 
-def _attributes(folder: RunFolder, fluency: bool) -> list[Dataset]:
-    places = [folder.measured, folder.quality, *([folder.fluency] if fluency else [])]
+def _attributes(folder: RunFolder, asked: Mapping[str, Any]) -> list[Dataset]:
+    places = [folder.measured, folder.quality, *(getattr(folder, name) for name in ASKED if asked[name])]
     return [open_dataset(place) for place in [*places, *folder.of_texts()]]
 
 
 def catalogue_documents(arguments: dict[str, Any]) -> dict[str, Any]:
     """The catalogue's part for one documents part."""
     folder, part = RunFolder(Path(arguments["root"])), part_from_json(arguments["part"])
-    attributes = _attributes(folder, arguments["fluency"])
+    attributes = _attributes(folder, arguments)
     written = write_catalogue_part(folder.catalogue, open_dataset(folder.documents), part, attributes)
     return {"documents": 0, "part": part_to_json(written)}
 

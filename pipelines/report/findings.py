@@ -22,8 +22,8 @@ from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
 
 STEPS = (
-    "ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "fluency", "judge", "vocabulary",
-    "tokenize", "plan", "mix", "train",
+    "ingest", "rewrite", "spans", "measure", "embed", "deduplicate", "score", "classify", "fluency", "judge",
+    "vocabulary", "tokenize", "plan", "mix", "train",
 )  # fmt: skip
 SAMPLES_KEPT = 6
 SAMPLES_A_RULE = 2

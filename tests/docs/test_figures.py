@@ -14,14 +14,15 @@ from mixtures.plan import REFUSE_EPOCHS, WARN_EPOCHS
 from mixtures.recipe import DEFAULT_MAX_EPOCHS
 from pipelines.dedup.parameters import LEAST_RECALL, DedupConfig, candidate_probability
 from pipelines.jobs.embedded import FIRST_DASHBOARD_PORT
+from pipelines.raw_inputs import DEFAULT_PART_MEGABYTES
 from pipelines.run_folder import RunFolder
 from pipelines.sample.packages import DOWNLOAD_BYTES, SAMPLE_PACKAGES
 from pipelines.search import DEFAULT_THRESHOLD
-from pipelines.steps import DEFAULT_PART_MEGABYTES, STEPS
+from pipelines.steps import STEPS
 from sources.reading import ReadConfig
 from trainer.settings import load_preset
 
-WORDS = {6: "six", 15: "fifteen"}
+WORDS = {6: "six", 16: "sixteen"}
 DEDUP = DedupConfig()
 SAID = [
     ("README.md", f"once ({round(DOWNLOAD_BYTES / 1e6)} MB)"),

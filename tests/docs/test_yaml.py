@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ import yaml
 
 from classifiers.fluency.thirds import WITH_THIRD
 from classifiers.quality.stage import QUALITY
+from classifiers.scorers.told import Telling, told_type
 from mixtures.binding import bind_policy
 from mixtures.catalogue import DOCUMENT_FIELDS
 from mixtures.corpus import bind_sources
+from mixtures.ensemble import SCORES
 from mixtures.hosts import HOST_COUNTS
 from mixtures.json_schemas import FOLDER as SCHEMAS
 from mixtures.names import column_of, names_of
@@ -25,6 +28,14 @@ from pipelines.rubrics import load_rubric
 from pipelines.stages import measuring_stages
 from trainer.settings import load_preset
 
+SCORED = pa.schema(
+    [
+        ("edu", told_type((), Telling())),
+        ("dclm", told_type(("hq", "cc"), Telling(positive=("hq",)))),
+        ("domain", told_type(("Science", "Sports"), Telling())),
+    ]
+)
+"""The scorers that the documentation speaks of."""
 ONE_RULE = "format_version: 1\nname: fragment\nrules:\n"
 
 
@@ -32,7 +43,7 @@ ONE_RULE = "format_version: 1\nname: fragment\nrules:\n"
 def catalogue() -> pa.Schema:
     """The catalogue of a run with all stages, from their own schemas."""
     stages = [(stage.name, stage.writes) for stage in measuring_stages(language_model=None, measure=("url_lists",))]
-    stages += [("quality", QUALITY), ("fluency", WITH_THIRD), ("hosts", HOST_COUNTS)]
+    stages += [("quality", QUALITY), ("fluency", WITH_THIRD), ("hosts", HOST_COUNTS), (SCORES, SCORED)]
     structs = [pa.field(column_of(name), pa.struct(list(writes))) for name, writes in stages]
     return pa.schema([*DOCUMENT_FIELDS, *structs])
 
@@ -119,7 +130,8 @@ NOT_FOR_POLICIES = {"quality.fold", "quality.labelled", "privacy.spans"}
 
 def test_the_policies_guide_lists_every_name(project_root: Path, catalogue: pa.Schema) -> None:
     guide = (project_root / "docs" / "guides" / "policies.md").read_text(encoding="utf-8")
-    known = {name for name in names_of(catalogue).columns if not name.endswith("_gram_char_ratio")}
+    known = {re.sub(r"^scores\.\w+", "scores.NAME", name) for name in names_of(catalogue).columns}
+    known = {name for name in known if not name.endswith("_gram_char_ratio")}
     assert not {name for name in known if f"`{name}`" not in guide} - NOT_FOR_POLICIES
 
 

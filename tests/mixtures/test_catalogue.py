@@ -26,7 +26,7 @@ def test_rows_are_those_of_the_documents_without_text_and_lists(make_run: MakeRu
     assert [name_of(row) for row in table["doc_id"].to_pylist()] == ["a", "b", "c", "d"]
     assert table["text_bytes"].to_pylist() == [2, 9, 9, 9]
     assert "text" not in table.schema.names
-    assert [field.name for field in table.schema.field("rules").type] == ["num_words", "ratio"]
+    assert [field.name for field in table.schema.field("rules").type] == ["num_words", "num_bytes", "ratio"]
     assert table["url_facts"].to_pylist()[:2] == [{"host": "example.org"}, {"host": None}]
     assert table["quality"].to_pylist()[2] is None
     assert [part.of for part in run.catalogue.parts] == [part.sha256 for part in run.documents.parts]

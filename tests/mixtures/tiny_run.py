@@ -67,7 +67,17 @@ MEASURE = pa.schema(
     [
         pa.field("doc_id", IDENTIFIER, nullable=False),
         ("language", pa.struct([("label", pa.string()), ("score", pa.float32())])),
-        ("rules", pa.struct([("num_words", pa.int32()), ("ratio", pa.float32()), ("spans", pa.list_(pa.int32()))])),
+        (
+            "rules",
+            pa.struct(
+                [
+                    ("num_words", pa.int32()),
+                    ("num_bytes", pa.int32()),
+                    ("ratio", pa.float32()),
+                    ("spans", pa.list_(pa.int32())),
+                ]
+            ),
+        ),
         ("url", pa.struct([("host", pa.string())])),
     ]
 )
@@ -168,7 +178,7 @@ def _measure(docs: Sequence[Doc]) -> pa.Table:
         {
             "doc_id": doc.doc_id,
             "language": {"label": doc.label, "score": doc.score},
-            "rules": {"num_words": doc.words, "ratio": doc.ratio, "spans": [1]},
+            "rules": {"num_words": doc.words, "num_bytes": len(doc.text.encode()), "ratio": doc.ratio, "spans": [1]},
             "url": {"host": doc.host},
         }
         for doc in docs

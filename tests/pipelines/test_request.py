@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pipelines.raw_inputs import inputs_of
 from pipelines.request import RunRequest, local_files, quick_identity
-from pipelines.steps import inputs_of
 
 
 def test_a_dataset_has_a_source_before_it_and_options_behind(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from classifiers.quality.buckets import BucketThresholds, assign_buckets
 from classifiers.quality.head import FittedHead, HeadConfig, fit_head
 from pipelines.jobs.score import find_thresholds, ranked_scores, thresholds_file
+from pipelines.raw_inputs import bucket_sources_of
 from pipelines.request import RunRequest, request_from_json
 from pipelines.run_folder import RunFolder
-from pipelines.steps import bucket_sources_of
 from storage.errors import InputError
 from storage.identity import fingerprint
 from storage.manifests import Manifest, write_manifest

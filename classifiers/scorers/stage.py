@@ -1,0 +1,152 @@
+"""A text classifier as a measuring stage: text → outputs, a number a class, or one alone where it gives a number.
+
+Invariant: the outputs are all that the model says, so which class counts, scale, clip and buckets are chosen later
+and read no text again (see `told.py`). NaN stands for a text in which there is nothing to read, null for one that a
+gate kept out. Trade-off: 4 bytes a class and document are kept, 704 for fastText's 176 languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from classifiers.encoders.classifier import ClassifierConfig, open_classifier
+from classifiers.encoders.models import ModelFiles, find_classifier
+from classifiers.fasttext.file import read_classifier
+from classifiers.fasttext.model import FastTextClassifier
+from storage.errors import ModelError
+from storage.stage import BatchFunction, Stage
+
+OUTPUTS = "outputs"
+FASTTEXT_SUFFIXES = (".bin", ".ftz")
+Score = Callable[[pa.StringArray], npt.NDArray[np.float32]]
+"""Texts without nulls to float32[N] or [N, classes]."""
+
+_LABEL = "__label__"
+_HEADS = ("classifier.", "score.", "fc.", "logits_proj.", "pre_classifier.")
+_USUAL_CLASSES = 2
+"""What transformers takes where a config.json names no classes."""
+
+
+def is_fasttext(model: str) -> bool:
+    """Whether a scorer's model is a fastText file; all others are folders or hub names."""
+    return model.endswith(FASTTEXT_SUFFIXES)
+
+
+def read_labels(model: str) -> tuple[str, ...]:
+    """The classes of a classifier, () of one that gives a number, without opening its weights.
+
+    Raises ModelError for what is no classifier, or unsafe to load.
+    """
+    if is_fasttext(model):
+        return tuple(label.removeprefix(_LABEL) for label in _fasttext_labels(Path(model)))
+    files = find_classifier(model)
+    _refuse_headless(files)
+    named = files.config.get("id2label")
+    if not isinstance(named, Mapping):
+        count = int(files.config.get("num_labels", _USUAL_CLASSES))
+        named = {i: f"LABEL_{i}" for i in range(count)}
+    return (
+        tuple(str(name) for _, name in sorted(named.items(), key=lambda item: int(item[0]))) if len(named) > 1 else ()
+    )
+
+
+def scorer_stage(model: str, config: ClassifierConfig | None = None) -> Stage:
+    """text → `outputs`, by a sequence classifier's folder or hub name, or a fastText .bin or .ftz.
+
+    The model's place is no part of the identity, its files' hashes are; nor are threads and the size of a batch.
+    Raises ModelError for what is no classifier, or unsafe to load.
+    """
+    config = config or ClassifierConfig()
+    width = max(1, len(read_labels(model)))
+    fast = is_fasttext(model)
+    return Stage(
+        name="scorer",
+        version=1,
+        kind="measure",
+        config=None if fast else replace(config, batch_tokens=None, threads=1),
+        reads=("text",),
+        writes=pa.schema([pa.field(OUTPUTS, pa.list_(pa.float32(), width))]),
+        make=partial(open_scorer, model, config, width),
+        cpus=float(config.threads),
+        packages=() if fast else ("torch", "transformers", "tokenizers"),
+        files=(model,) if fast else tuple(str(path) for path in find_classifier(model).paths),
+    )
+
+
+def open_scorer(model: str, config: ClassifierConfig, width: int, _: Any = None) -> BatchFunction:
+    """Open the classifier and return the stage's function."""
+    score: Score = _score_fasttext(Path(model)) if is_fasttext(model) else open_classifier(model, config).score
+    return partial(measure_batch, score, width)
+
+
+def measure_batch(score: Score, width: int, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch with the column `text` to `outputs`, row for row; the model is given what is not empty."""
+    texts = batch.column("text")
+    known = np.asarray(texts.is_valid(), dtype=bool)
+    filled = np.asarray(pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0), False))
+    outputs = np.full((len(texts), width), np.nan, np.float32)
+    if filled.any():
+        outputs[filled] = score(texts.filter(pa.array(filled))).reshape(-1, width)
+    flat = pa.array(outputs.ravel())
+    column = pa.FixedSizeListArray.from_arrays(flat, width, mask=pa.array(~known))
+    return pa.record_batch({OUTPUTS: column})
+
+
+def outputs_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
+    """The `outputs` column as float32[N, width], NaN where a row was not measured."""
+    width = column.type.list_size
+    flat = np.asarray(column.values, np.float32).reshape(-1, width)[column.offset : column.offset + len(column)]
+    known = np.asarray(column.is_valid(), dtype=bool)
+    return np.where(known[:, None], flat, np.float32(np.nan))
+
+
+def _fasttext_labels(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise ModelError("there is no fastText model", at=str(path), hint="name a fastText .bin or .ftz file")
+    return read_classifier(path).labels
+
+
+def _score_fasttext(path: Path) -> Score:
+    model = FastTextClassifier.open(path)
+
+    def score(texts: pa.StringArray) -> npt.NDArray[np.float32]:
+        """Every label's probability in the file's order; a text of which the model knows nothing has zeros."""
+        places, scores = model.predict(texts, best=len(model.labels))
+        spread = np.zeros((len(texts), len(model.labels)), np.float32)
+        rows, ranks = np.nonzero(places >= 0)
+        spread[rows, places[rows, ranks]] = scores[rows, ranks]
+        return spread
+
+    return score
+
+
+def _refuse_headless(files: ModelFiles) -> None:
+    """Raises ModelError for an encoder without a classifier on it, as the names of its weights tell."""
+    from safetensors import SafetensorError, safe_open
+
+    if any(name.endswith("ForSequenceClassification") for name in files.config.get("architectures") or ()):
+        return
+    for path in files.paths:
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="numpy") as weights:
+                    if any(name.startswith(_HEADS) for name in weights.keys()):  # noqa: SIM118
+                        return
+            except (SafetensorError, OSError) as error:
+                raise ModelError(
+                    f"the weights cannot be read: {error}", at=str(path), hint="download the model again"
+                ) from error
+    raise ModelError(
+        "the model is an encoder without a classifier on it",
+        at=str(files.folder),
+        hint="give a sequence classifier, or score with this encoder: `--encoder PATH --labels labels.jsonl`",
+    )
