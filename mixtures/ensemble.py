@@ -68,22 +68,34 @@ def _mean(buckets: Sequence[str]) -> str:
     return f"CAST(round(({total}) / nullif({count}, 0)) AS INTEGER)"
 
 
+def ensemble_sql(schema: pa.Schema, ensemble: Ensemble | None) -> dict[str, str]:
+    """The SQL of each name of the ensemble (`bucket`, …) over a catalogue of this schema; nothing without scorers."""
+    names = with_ensemble(names_of(schema), schema, ensemble, {})
+    return {name.removeprefix(f"{STAGE}."): parse_expression(name).bind(names) for name in names.defined}
+
+
 def evaluate_ensemble(table: pa.Table, ensemble: Ensemble | None) -> pa.Table:
     """A column a name of the ensemble (`bucket`, …), row for row with a catalogue's; none without scorers.
 
     Raises SqlError where an expression fails on a value.
     """
+    defined = ensemble_sql(table.schema, ensemble)
+    return _evaluate(table, defined) if defined else table.select([])
+
+
+def evaluate_expression(table: pa.Table, text: str, ensemble: Ensemble | None, *, at: str) -> pa.ChunkedArray:
+    """An SQL expression over a catalogue's names and its policy's ensemble, row for row. Raises SqlError."""
     names = with_ensemble(names_of(table.schema), table.schema, ensemble, {})
-    if not names.defined:
-        return table.select([])
+    return _evaluate(table, {"value": parse_expression(text, at=at).bind(names)})["value"]
+
+
+def _evaluate(table: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
     numbered = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
-    columns = ", ".join(
-        f'{parse_expression(name).bind(names)} AS "{name.removeprefix(f"{STAGE}.")}"' for name in names.defined
-    )
+    columns = ", ".join(f'{sql} AS "{name}"' for name, sql in wanted.items())
     with open_engine(**{TABLE: numbered}) as engine:
         try:
             return engine.query(f"SELECT _row, {columns} FROM {TABLE} ORDER BY _row").drop_columns(["_row"])
         except duckdb.Error as error:
             raise SqlError(
-                f"the ensemble cannot be computed: {reason(error)}", hint="compute with what is certainly a number"
+                f"an expression cannot be computed: {reason(error)}", hint="compute with what is certainly a number"
             ) from error

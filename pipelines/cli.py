@@ -358,11 +358,18 @@ def report(out: str) -> None:
     show_default=True,
     help="The kept documents (parquet, dataset), or the mixture as Megatron shards that need no run.",
 )
-def export(target: Path, out: str, form: str) -> None:
+@click.option(
+    "--partition-by",
+    "partition",
+    default=None,
+    metavar="SQL",
+    help="Divide Parquet files by a value, as folders NAME=VALUE/, e.g. ensemble.bucket.",
+)
+def export(target: Path, out: str, form: str, partition: str | None) -> None:
     """Write the kept documents to TARGET (Parquet, a Hugging Face dataset), or the mixture as shards; with a card."""
     from pipelines.commands.export import export_command
 
-    export_command(Path(out), target, form)
+    export_command(Path(out), target, form, partition)
 
 
 @cli.command()

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mixtures.corpus import ensemble_of
+from mixtures.ensemble import evaluate_ensemble
 from pipelines.run_folder import RunFolder, find_step
 from storage.errors import InputError
 from storage.manifests import MANIFEST, Dataset, open_dataset
@@ -88,6 +90,8 @@ def tell_story(folder: RunFolder, found: Found, policy: str | None = None) -> di
     if rewritten := _rewritten(folder, found):
         story["rewritten"] = rewritten
     story["measured"] = _measured(folder, found)
+    if policy and (together := _together(folder, found, policy)):
+        story["measured"]["ensemble"] = together
     if policy:
         story.update(_decided(folder, found, policy))
     story["tokens"] = _stored(folder, found)
@@ -136,6 +140,21 @@ def _measured(folder: RunFolder, found: Found) -> dict[str, Any]:
     of_texts = _attributes(found, *folder.of_texts())
     repeated = {name: _readable(values) for name, values in of_texts.items() if "is_changed" not in values}
     return {**repeated, **_attributes(found, folder.measured, folder.quality, folder.scores, folder.fluency)}
+
+
+def _together(folder: RunFolder, found: Found, policy: str) -> dict[str, Any]:
+    """What the policy's ensemble makes of the document's scores; empty without scorers."""
+    ensemble = ensemble_of(open_dataset(folder.decisions(policy) / "verdicts"))
+    catalogue = open_dataset(folder.catalogue)
+    for part in catalogue.parts:
+        if part.of == found.part.sha256:
+            row = catalogue.read(part).take([found.row])  # DuckDB reads no slices of structs
+            return {name: column[0].as_py() for name, column in _columns(evaluate_ensemble(row, ensemble))}
+    return {}
+
+
+def _columns(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    yield from zip(table.column_names, table.columns, strict=True)
 
 
 def _attributes(found: Found, *places: Path) -> dict[str, Any]:

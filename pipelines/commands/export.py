@@ -4,73 +4,38 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.commands.export_documents import export_documents
 from pipelines.commands.export_shards import export_shards
 from pipelines.run_folder import RunFolder, find_step, require_step
 from pipelines.story import run_folder_at
 from storage.commit import write_atomically
 from storage.errors import InputError
-from storage.manifests import align, open_dataset
-from storage.parts import commit_table
+from storage.manifests import open_dataset
 
-EXPORTED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("title", pa.string()),
-        ("source", pa.string()),
-        ("url", pa.string()),
-        ("collected_at", pa.timestamp("us", tz="UTC")),
-        ("licence", pa.string()),
-    ]
-)
 CARD = "README.md"
 
 
-def export_command(out: Path, target: Path, form: str) -> None:
+def export_command(out: Path, target: Path, form: str, partition: str | None = None) -> None:
     """Write the run's kept documents, or its mixture, to `target`, which must not exist or be empty."""
     folder = run_folder_at(out)
     policy = str(require_step(folder, "judge").result["policy"])
     if target.exists() and any(target.iterdir()):
         raise InputError("the folder to export to is not empty", at=str(target), hint="name a new folder")
+    if partition and form != "parquet":
+        raise InputError(f"`--partition-by` divides Parquet files, not `--format {form}`", hint="leave one of them out")
     if form == "shards":
         export_shards(folder, target)
         return
-    counts = export_documents(folder, policy, target / "data")
+    counts = export_documents(folder, policy, target / "data", partition)
     write_atomically(target / CARD, card(folder, policy, counts).encode())
     if form == "dataset":
         _as_dataset(target)
     click.echo(f"{sum(counts.values()):,} documents written to {target}")
-
-
-def export_documents(folder: RunFolder, policy: str, target: Path) -> Counter[str]:
-    """One Parquet file a documents part; returns documents by source."""
-    documents = open_dataset(folder.documents)
-    verdicts = open_dataset(folder.decisions(policy) / "verdicts")
-    counts: Counter[str] = Counter()
-    for number, (ours, theirs) in enumerate(align(documents, verdicts)):
-        kept = pc.equal(verdicts.read(theirs, ["verdict"])["verdict"], "kept").combine_chunks()
-        name = f"part-{number:05d}"
-        commit_table(target, name, _kept_rows(documents.batches(ours), kept, counts), schema=EXPORTED)
-        (target / f"{name}.json").unlink()
-    return counts
-
-
-def _kept_rows(batches: Iterator[pa.RecordBatch], kept: pa.Array, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
-    start = 0
-    for batch in batches:
-        rows = batch.filter(kept.slice(start, batch.num_rows))
-        start += batch.num_rows
-        counts.update(rows.column("source").to_pylist())
-        columns = {name: rows.column(name) for name in EXPORTED.names if name != "id"}
-        columns["id"] = pa.array([value.hex() for value in rows.column("doc_id").to_pylist()], pa.string())
-        yield pa.record_batch([columns[name] for name in EXPORTED.names], schema=EXPORTED)
 
 
 def _as_dataset(target: Path) -> None:
@@ -92,7 +57,7 @@ def card(folder: RunFolder, policy: str, counts: Counter[str]) -> str:
     return f"""---
 configs:
 - config_name: default
-  data_files: data/*.parquet
+  data_files: data/**/*.parquet
 ---
 # Curated text
 

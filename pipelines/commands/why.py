@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipelines.story import require_documents, run_folder_at, story_json, tell_s
 
 _INDENT = 15
 _PLACES = 3
+_SCORED = ("quality", "scores", "ensemble")
 _TIE = "\N{NO-BREAK SPACE}"
 
 
@@ -69,11 +71,25 @@ def _print(console: Console, story: dict[str, Any]) -> None:
 
 def _values(console: Console, stages: dict[str, Any]) -> None:
     for stage, values in stages.items():
-        found = values if isinstance(values, dict) else {"value": values}
-        told = [f"{name}{_TIE}{_number(value)}" for name, value in found.items() if value]
+        found = dict(_flat(values)) if isinstance(values, dict) else {"value": values}
+        told = [f"{name}{_TIE}{_number(value)}" for name, value in found.items() if _tells(stage, value)]
         if rest := len(found) - len(told):
             told.append(f"{rest} more are 0 or none" if told else "nothing found")
         _paragraph(console, stage, ", ".join(told))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{edu: {value: 3}}` as `edu.value`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _tells(stage: str, value: Any) -> bool:
+    """Whether a value is worth a word: all but nulls and zeros, and of scores the zeros too (bucket 0 is the worst)."""
+    return value is not None if stage in _SCORED else bool(value)
 
 
 def _paragraph(console: Console, name: str, text: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.corpus import ensemble_of
 from pipelines.funnel import funnel_rows
 from pipelines.losses import DEFAULT_ALARM
-from pipelines.report.duplicates import add_texts, describe_duplicates, wanted_texts
-from pipelines.run_folder import RunFolder, find_step
+from pipelines.report import duplicates, scores
+from pipelines.run_folder import RunFolder, StepRecord, find_step
 from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
 
@@ -50,7 +52,8 @@ def gather(root: Path) -> dict[str, Any]:
     }
     if "judge" in records:
         alarm = float(found["run"].get("request", {}).get("duplicate_alarm", DEFAULT_ALARM))
-        found.update(_curation(folder, str(records["judge"].result["policy"]), alarm))
+        models = {one["name"]: one["model"] for one in _result(records, "classify").get("scorers", [])}
+        found.update(_curation(folder, str(records["judge"].result["policy"]), alarm, models))
     found["contamination"] = _read_json(folder.contamination / "benchmarks.json")
     if "mix" in records:
         found["plan"] = _read_json(folder.mixture(records["mix"].result["mixture"]) / "plan.json")
@@ -59,6 +62,10 @@ def gather(root: Path) -> dict[str, Any]:
         found["metrics"] = _read_lines(checkpoints / "metrics.jsonl")
         found["evaluation"] = _read_json(checkpoints / "evaluation.json")
     return found
+
+
+def _result(records: Mapping[str, StepRecord], step: str) -> Mapping[str, Any]:
+    return records[step].result if step in records else {}
 
 
 def _amounts(result: Any) -> dict[str, Any]:
@@ -73,9 +80,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines() if line] if path.exists() else []
 
 
-def _curation(folder: RunFolder, policy: str, alarm: float) -> dict[str, Any]:
+def _curation(folder: RunFolder, policy: str, alarm: float, models: Mapping[str, str]) -> dict[str, Any]:
     catalogue = _paths(folder.catalogue)
-    verdicts = _paths(folder.decisions(policy) / "verdicts")
+    decided = open_dataset(folder.decisions(policy) / "verdicts")
+    verdicts = decided.paths()
     reasons = _paths(folder.decisions(policy) / "reasons")
     with duckdb.connect(config={"threads": "1", "enable_external_access": "true"}) as database:
         database.execute("SET TimeZone = 'UTC'") if _has_icu(database) else None
@@ -91,14 +99,17 @@ def _curation(folder: RunFolder, policy: str, alarm: float) -> dict[str, Any]:
             "hosts": _hosts(database, folder),
             "quality": _quality(database),
             "rules": _rules(database),
-            "duplicates": describe_duplicates(database, folder, policy, alarm),
+            "scores": scores.describe_scores(database, ensemble_of(decided), models),
+            "duplicates": duplicates.describe_duplicates(database, folder, policy, alarm),
         }
     wanted = {row["doc_id"] for row in samples}
     wanted |= {member["doc_id"] for cluster in clusters for member in cluster["members"]}
-    texts = _texts(folder, wanted | wanted_texts(found["duplicates"]))
+    wanted |= scores.wanted_texts(found["scores"]) | duplicates.wanted_texts(found["duplicates"])
+    texts = _texts(folder, wanted)
     for row in samples + [member for cluster in clusters for member in cluster["members"]]:
         row["excerpt"] = texts.get(row["doc_id"], {}).get("excerpt", "")
-    add_texts(found["duplicates"], texts)
+    scores.add_texts(found["scores"], texts)
+    duplicates.add_texts(found["duplicates"], texts)
     found["kept_samples"] = [row for row in samples if row["verdict"] == "kept"]
     found["dropped_samples"] = [row for row in samples if row["verdict"] == "dropped"]
     found["clusters"] = clusters

@@ -51,7 +51,7 @@ def render(found: dict[str, Any]) -> str:
 def _complete(found: dict[str, Any]) -> dict[str, Any]:
     names = (
         "sources", "languages", "quality", "rules", "kept_samples", "dropped_samples", "clusters", "plan", "metrics",
-        "evaluation", "contamination", "hosts", "duplicates",
+        "evaluation", "contamination", "hosts", "duplicates", "scores",
     )  # fmt: skip
     results = {**dict.fromkeys(STEPS), **found["results"]}
     return {**dict.fromkeys(names), **found, "results": results}

@@ -18,6 +18,7 @@ from classifiers.fluency.thirds import WITH_THIRD
 from classifiers.language.stage import LANGUAGE, language_stage
 from classifiers.quality.stage import QUALITY
 from classifiers.rules import RULES, rules_stage
+from classifiers.scorers.told import Telling, told_type
 from classifiers.url import URL
 from classifiers.url_lists import UrlListsConfig, url_lists_stage
 from classifiers.word_lists import WordListsConfig, word_lists_stage
@@ -46,6 +47,7 @@ CATALOGUE = pa.schema(
         ("url_facts", pa.struct(list(URL))),
         ("quality", pa.struct(list(QUALITY))),
         ("fluency", pa.struct(list(WITH_THIRD))),
+        ("scores", pa.struct([("domain", told_type(("Science", "Sports"), Telling()))])),
     ]
 )
 
@@ -175,7 +177,7 @@ def test_policies_bind_to_what_the_stages_write(name: str) -> None:
     assert loaded.name == name
     ordinary = [rule for rule in loaded.rules if not (rule.duplicates or rule.optional)]
     assert len(bind_policy(loaded, CATALOGUE).rules) == len(ordinary) >= 2
-    measured = pa.schema([field for field in CATALOGUE if field.name not in ("quality", "fluency")])
+    measured = pa.schema([field for field in CATALOGUE if field.name not in ("quality", "fluency", "scores")])
     assert len(bind_gate(loaded, measured).rules) == (len(loaded.gate.rules) if loaded.gate else 0)
 
 
@@ -235,6 +237,7 @@ def catalogue_of(found: list[str], label: str, source: str) -> pa.Table:
             "url_facts": pa.nulls(len(found), CATALOGUE.field("url_facts").type),
             "quality": pa.array([{"score": 0.5, "bucket": 10}] * len(found), CATALOGUE.field("quality").type),
             "fluency": pa.nulls(len(found), CATALOGUE.field("fluency").type),
+            "scores": pa.nulls(len(found), CATALOGUE.field("scores").type),
         },
         schema=CATALOGUE,
     )
