@@ -19,7 +19,7 @@ from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.annotated import identify_labels, is_annotation
 from pipelines.contamination import benchmark_stage, contamination_spec
 from pipelines.dedup.spans.parameters import spans_config
-from pipelines.raw_inputs import bucket_sources_of, inputs_of, labelled_sources, named_sources, reading_of
+from pipelines.raw_inputs import bucket_sources_of, inputs_of, labelled_sources, reading_of
 from pipelines.removal import read_removals
 from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder, require_step
@@ -201,7 +201,7 @@ def plan_score(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 def plan_classify(request: RunRequest, folder: RunFolder) -> StepPlan:
     policy = policy_of(request)
-    ranked = sorted(request.bucket_sources or {source for _, source in named_sources(request)})
+    ranked = sorted(request.bucket_sources)
     basis = {
         "stages": [scorer.stage().identity() for scorer in scorers_of(request.score)],
         "tellings": [[scorer.name, fingerprint(scorer.telling)] for scorer in scorers_of(request.score)],

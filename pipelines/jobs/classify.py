@@ -128,13 +128,14 @@ def _fit_one(folder: RunFolder, one: Identified, ranked: Sequence[str], *, refit
 
 
 def _sample(folder: RunFolder, one: Identified, ranked: Sequence[str]) -> tuple[Floats, Counts]:
-    """Values and bytes of at most THRESHOLD_ROWS documents of the sources, evenly from all parts, the least doc_ids."""
+    """Values and bytes of at most THRESHOLD_ROWS documents of the sources (none named: of all), evenly from all parts,
+    the least doc_ids."""
     documents = open_dataset(folder.documents)
     share = max(1, THRESHOLD_ROWS // max(1, len(documents.parts)))
     values, sizes = [np.empty(0)], [np.empty(0, np.int64)]
     for ids, here, sources, size in _scored(folder, one):
-        mine = np.asarray(pc.is_in(sources, value_set=pa.array(sorted(ranked), pa.string()))) & np.isfinite(here)
-        rows = np.flatnonzero(mine)
+        named = np.asarray(pc.is_in(sources, value_set=pa.array(sorted(ranked), pa.string()))) | (not ranked)
+        rows = np.flatnonzero(named & np.isfinite(here))
         rows = rows[np.asarray(pc.sort_indices(ids.take(pa.array(rows))))[:share]]
         values.append(here[rows].astype(np.float64))
         sizes.append(size[rows])

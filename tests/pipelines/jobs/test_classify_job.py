@@ -69,7 +69,7 @@ def read_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     return seen
 
 
-def score(run: Run, *asked: str, least: int = 0, ranked: tuple[str, ...] = ("a", "b"), refit: bool = False) -> Any:
+def score(run: Run, *asked: str, least: int = 0, ranked: tuple[str, ...] = (), refit: bool = False) -> Any:
     """What every scorer tells of each row, as the job publishes it, and what it says of each scorer."""
     policy = run.root / f"policy-{least}.yaml"
     policy.write_text(POLICY.format(least=least))
