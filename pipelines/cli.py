@@ -70,6 +70,9 @@ def of_model(command: Command) -> Command:
     return command
 
 
+STOPPED = "stopped; run the same command to go on where it was"
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("gristmill"), prog_name="gristmill")
 def cli() -> None:
@@ -423,10 +426,23 @@ def carry_out(arguments: Sequence[str]) -> int:
     except GristmillError as error:
         said, code = f"error: {error}", 1
     except KeyboardInterrupt:
-        said, code = "stopped; run the same command to go on where it was", 130
+        said, code = STOPPED, 130
+    except BaseException as error:
+        if not was_terminated(error):
+            raise
+        said, code = STOPPED, 143
     if said:
         click.echo(said, err=True)
     return code
+
+
+def was_terminated(error: BaseException | None) -> bool:
+    """Whether SIGTERM is behind it: Prefect raises it as an exception, which others may follow while a flow ends."""
+    while error is not None:
+        if type(error).__name__ == "TerminationSignal":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _leave(code: int) -> NoReturn:

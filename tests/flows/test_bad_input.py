@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
+from prefect.exceptions import TerminationSignal
 
-from pipelines.cli import carry_out
+from pipelines.cli import carry_out, cli
 from pipelines.funnel import funnel_rows
 from pipelines.run_folder import RunFolder, require_step
 from sources.ingest import IngestConfig, ingest
@@ -343,3 +345,22 @@ def test_a_disk_that_fills_up_stops_the_run_until_there_is_room(
     done = gristmill(*options, home=prefect_home, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not any(path.name.startswith(".tmp-") for path in (out / "documents").iterdir())
+
+
+@pytest.mark.parametrize("after", [None, ConnectionError("the server went too")])
+def test_a_run_that_is_told_to_end_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, after: Exception | None
+) -> None:
+    """SIGTERM, which Prefect raises as an exception; what fails while the flow ends does not hide it."""
+
+    def end(**_: Any) -> None:
+        try:
+            raise TerminationSignal(signal.SIGTERM)
+        except TerminationSignal:
+            if after is None:
+                raise
+            raise after from None
+
+    monkeypatch.setattr(cli, "main", end)
+    assert carry_out(["run"]) == 143
+    assert capsys.readouterr().err == "stopped; run the same command to go on where it was\n"
