@@ -1,4 +1,4 @@
-"""JSON Schemas of recipes and policies, so that editors complete and check them; generated from the models.
+"""JSON Schemas of recipes, policies and labelling recipes, so that editors check them; generated from the models.
 
 `python -m mixtures.json_schemas` writes `mixtures/schemas/*.json` anew; a test says when they are behind. They say what
 keys and kinds of values there are. Rules between keys, names and SQL are checked when a file is read.
@@ -10,17 +10,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mixtures.labelling import Labelling
 from mixtures.policy import Policy
 from mixtures.recipe import Recipe
 from mixtures.yaml_files import WrittenFile
 from storage.commit import write_atomically
 
 FOLDER = Path(__file__).parent / "schemas"
-MODELS: dict[str, type[WrittenFile]] = {"policy": Policy, "recipe": Recipe}
+MODELS: dict[str, type[WrittenFile]] = {"labelling": Labelling, "policy": Policy, "recipe": Recipe}
 
 
 def schema_text(name: str) -> str:
-    """The schema `policy` or `recipe`, as JSON text."""
+    """The schema `labelling`, `policy` or `recipe`, as JSON text."""
     return schema_of(MODELS[name])
 
 

@@ -17,6 +17,7 @@ from typing import NoReturn, TypeVar
 import click
 
 from pipelines.environment import prepare_environment
+from pipelines.fit_cli import fit
 from storage.errors import CurationError, GristmillError
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -261,6 +262,9 @@ def annotate(**options: object) -> None:
     from pipelines.commands.annotate import annotate_command
 
     annotate_command(options)
+
+
+cli.add_command(fit)
 
 
 @cli.command()

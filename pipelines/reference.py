@@ -39,9 +39,15 @@ def reference(group: click.Group, name: str = "gristmill") -> str:
     """The page for a group of commands, in the order in which they are defined."""
     context = click.Context(group, info_name=name)
     blocks = [HEAD, *_command(group, context)]
-    for subname, command in group.commands.items():
-        blocks += _command(command, click.Context(command, info_name=subname, parent=context))
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *_subcommands(group, context)])
+
+
+def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name, command in group.commands.items():
+        inner = click.Context(command, info_name=name, parent=context)
+        yield from _command(command, inner)
+        if isinstance(command, click.Group):
+            yield from _subcommands(command, inner)
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:

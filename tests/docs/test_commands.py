@@ -24,9 +24,23 @@ def parse_gristmill(words: list[str]) -> None:
     """Raises click.ClickException where a command, option or argument does not exist."""
     with cli.make_context("gristmill", list(words)) as context:
         given = [*context._protected_args, *context.args]
-        _, command, rest = cli.resolve_command(context, given)
-        assert command is not None
-        command.make_context(command.name, rest, parent=context).close()
+        _parse(cli, context, given)
+
+
+def _parse(group: click.Group, context: click.Context, words: list[str]) -> None:
+    _, command, rest = group.resolve_command(context, words)
+    assert command is not None
+    with command.make_context(command.name, list(rest), parent=context) as inner:
+        if isinstance(command, click.Group):
+            _parse(command, inner, [*inner._protected_args, *inner.args])
+
+
+def all_commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command by its words, those of groups inside too."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{prefix}{name} ")
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -57,7 +71,7 @@ def test_the_reference_is_current() -> None:
 def test_every_command_and_option_is_in_the_reference() -> None:
     """The generator must not forget one: names are looked up in the click tree, not in its output."""
     text = PAGE.read_text(encoding="utf-8")
-    for name, command in cli.commands.items():
+    for name, command in all_commands():
         section = text.partition(f"## gristmill {name}\n")[2].partition("\n## ")[0]
         assert section, f"`gristmill {name}` is not documented"
         assert command.help and command.help.split(".")[0].split()[0] in section
@@ -69,7 +83,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
 def test_every_option_says_what_it_does() -> None:
     silent = [
         f"{name} {parameter.opts[0]}"
-        for name, command in cli.commands.items()
+        for name, command in all_commands()
         for parameter in command.params
         if isinstance(parameter, click.Option) and not parameter.help
     ]
@@ -87,7 +101,7 @@ def test_documented_commands_exist(documented: list[tuple[str, list[str]]]) -> N
         if words[0] == "gristmill":
             try:
                 parse_gristmill(words[1:])
-            except click.MissingParameter as error:
+            except (click.MissingParameter, click.exceptions.NoArgsIsHelpError) as error:
                 if not place.endswith("in prose"):
                     faults.append(f"{place}: {' '.join(words)}: {error.format_message()}")
             except click.ClickException as error:
@@ -168,7 +182,7 @@ FOREIGN_OPTIONS = {"--head"}
 def test_options_and_commands_in_messages_exist(project_root: Path) -> None:
     """What a hint says to type can be typed: options and commands between backticks in the code's own texts."""
     known = FOREIGN_OPTIONS | {"--help", "--version"}
-    for command in cli.commands.values():
+    for _, command in all_commands():
         known |= {option for parameter in command.params for option in parameter.opts}
     for parser in build_parser()._subparsers._group_actions[0].choices.values():  # type: ignore[union-attr]
         known |= {option for action in parser._actions for option in action.option_strings}

@@ -18,6 +18,7 @@ from mixtures.corpus import bind_sources
 from mixtures.ensemble import SCORES
 from mixtures.hosts import HOST_COUNTS
 from mixtures.json_schemas import FOLDER as SCHEMAS
+from mixtures.labelling import load_labelling
 from mixtures.names import column_of, names_of
 from mixtures.policy import SHIPPED as POLICIES
 from mixtures.policy import Policy, load_policy
@@ -48,18 +49,24 @@ def catalogue() -> pa.Schema:
     return pa.schema([*DOCUMENT_FIELDS, *structs])
 
 
+KIND_OF_KEY = {
+    "tokenizer": "recipe",
+    "rules": "policy",
+    "training": "preset",
+    "prompt": "rubric",
+    "wordings": "brief",
+    "positive": "labelling",
+    "examples": "labelling",
+}
+"""Of each kind of file a key that no other has."""
+
+
 def kind_of(text: str) -> str:
     values = yaml.safe_load(text)
     if isinstance(values, list) and all("rule" in item for item in values):
         return "rules"
     if isinstance(values, dict):
-        for kind, key in (
-            ("recipe", "tokenizer"),
-            ("policy", "rules"),
-            ("preset", "training"),
-            ("rubric", "prompt"),
-            ("brief", "wordings"),
-        ):
+        for key, kind in KIND_OF_KEY.items():
             if key in values:
                 return kind
     raise AssertionError(f"no kind of YAML that the documentation may show:\n{text}")
@@ -69,7 +76,7 @@ def kind_of(text: str) -> str:
 def yaml_files(blocks: list, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, Path]]]:
     """(place, file) by kind; a list of rules becomes a policy of its own."""
     folder = tmp_path_factory.mktemp("yaml")
-    found: dict[str, list[tuple[str, Path]]] = {"recipe": [], "policy": [], "preset": [], "rubric": [], "brief": []}
+    found: dict[str, list[tuple[str, Path]]] = {kind: [] for kind in KIND_OF_KEY.values()}
     for number, block in enumerate(block for block in blocks if block.language == "yaml"):
         kind = kind_of(block.text)
         path = folder / f"block-{number}.yaml"
@@ -113,6 +120,12 @@ def test_briefs_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
     assert yaml_files["brief"]
     for _, path in yaml_files["brief"]:
         assert load_brief(str(path)).messages("en", "write", {"text": "a text"})
+
+
+def test_labelling_recipes_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
+    assert len(yaml_files["labelling"]) >= 2
+    for _, path in yaml_files["labelling"]:
+        assert load_labelling(path).choices()
 
 
 def test_the_policies_guide_shows_every_form(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:

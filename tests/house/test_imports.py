@@ -121,7 +121,14 @@ def test_storage_trainer_and_scoring_core_are_light(project_root: Path) -> None:
     """A machine that trains or scores needs no Ray, no Prefect, no DuckDB and none of the readers."""
     ours = ["storage", "trainer", "classifiers"]
     import_alone(
-        ["storage", "trainer", "classifiers.encoders", "classifiers.quality", "classifiers.fluency"],
+        [
+            "storage",
+            "trainer",
+            "classifiers.encoders",
+            "classifiers.distillation",
+            "classifiers.quality",
+            "classifiers.fluency",
+        ],
         LIGHT,
         ours,
         project_root,
