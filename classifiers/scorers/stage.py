@@ -7,7 +7,7 @@ gate kept out. Trade-off: 4 bytes a class and document are kept, 704 for fastTex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from classifiers.encoders.classifier import ClassifierConfig, open_classifier
+from classifiers.encoders.classifier import ClassifierConfig, TextClassifier, open_classifier, score_by_all
 from classifiers.encoders.models import ModelFiles, find_classifier
 from classifiers.fasttext.file import read_classifier
 from classifiers.fasttext.model import FastTextClassifier
 from storage.errors import ModelError
-from storage.stage import BatchFunction, Stage
+from storage.stage import Stage
 
 OUTPUTS = "outputs"
 FASTTEXT_SUFFIXES = (".bin", ".ftz")
@@ -82,22 +82,68 @@ def scorer_stage(model: str, config: ClassifierConfig | None = None) -> Stage:
     )
 
 
-def open_scorer(model: str, config: ClassifierConfig, width: int, _: Any = None) -> BatchFunction:
+class Scorer:
+    """The function of the stage, with its open model."""
+
+    def __init__(self, width: int, score: Score, encoder: TextClassifier | None = None) -> None:
+        self.width, self.score, self.encoder = width, score, encoder
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return measure_together([self], [batch])[0]
+
+
+def open_scorer(model: str, config: ClassifierConfig, width: int, _: Any = None) -> Scorer:
     """Open the classifier and return the stage's function."""
-    score: Score = _score_fasttext(Path(model)) if is_fasttext(model) else open_classifier(model, config).score
-    return partial(measure_batch, score, width)
+    if is_fasttext(model):
+        return Scorer(width, _score_fasttext(Path(model)))
+    encoder = open_classifier(model, config)
+    return Scorer(width, encoder.score, encoder)
 
 
-def measure_batch(score: Score, width: int, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch with the column `text` to `outputs`, row for row; the model is given what is not empty."""
-    texts = batch.column("text")
-    known = np.asarray(texts.is_valid(), dtype=bool)
-    filled = np.asarray(pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0), False))
+def measure_together(scorers: Sequence[Scorer], batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Of each scorer its batch with the column `text` to `outputs`, row for row; models are given what is not empty.
+
+    Encoders that are given the same texts share their tokens, where their tokenizers are the same.
+    """
+    filled = [_filled(batch.column("text")) for batch in batches]
+    scores: dict[int, npt.NDArray[np.float32]] = {}
+    for group in _alike(scorers, filled):
+        texts = batches[group[0]].column("text").filter(pa.array(filled[group[0]]))
+        scores |= _score_alike(scorers, group, texts) if len(texts) else {}
+    return [
+        _outputs(batch.column("text"), filled[i], scores.get(i), scorers[i].width) for i, batch in enumerate(batches)
+    ]
+
+
+def _filled(texts: pa.StringArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0), False), dtype=bool)
+
+
+def _alike(scorers: Sequence[Scorer], filled: Sequence[npt.NDArray[np.bool_]]) -> list[list[int]]:
+    """Places of encoders that are given the same rows; each fastText model is alone."""
+    groups: dict[object, list[int]] = {}
+    for place, (scorer, rows) in enumerate(zip(scorers, filled, strict=True)):
+        groups.setdefault(rows.tobytes() if scorer.encoder else place, []).append(place)
+    return list(groups.values())
+
+
+def _score_alike(
+    scorers: Sequence[Scorer], group: Sequence[int], texts: pa.StringArray
+) -> dict[int, npt.NDArray[np.float32]]:
+    encoders = {str(place): encoder for place in group if (encoder := scorers[place].encoder)}
+    if not encoders:
+        return {place: scorers[place].score(texts) for place in group}
+    return {int(place): scores for place, scores in score_by_all(encoders, texts).items()}
+
+
+def _outputs(
+    texts: pa.StringArray, filled: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32] | None, width: int
+) -> pa.RecordBatch:
     outputs = np.full((len(texts), width), np.nan, np.float32)
-    if filled.any():
-        outputs[filled] = score(texts.filter(pa.array(filled))).reshape(-1, width)
-    flat = pa.array(outputs.ravel())
-    column = pa.FixedSizeListArray.from_arrays(flat, width, mask=pa.array(~known))
+    if scores is not None:
+        outputs[filled] = scores.reshape(-1, width)
+    unknown = np.asarray(texts.is_null(), dtype=bool)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(outputs.ravel()), width, mask=pa.array(unknown))
     return pa.record_batch({OUTPUTS: column})
 
 

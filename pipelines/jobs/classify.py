@@ -24,7 +24,7 @@ from classifiers.quality.buckets import (
     share_buckets,
     write_thresholds,
 )
-from classifiers.scorers.stage import OUTPUTS, outputs_of
+from classifiers.scorers.stage import OUTPUTS, measure_together, outputs_of
 from classifiers.scorers.told import ranked_values, tell
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.gated import GatedStage, measure_gated, run_gated
@@ -83,6 +83,7 @@ def _gated(root: Path, scorers: Sequence[Identified]) -> list[GatedStage]:
             folder=RunFolder(root).classified(identity),
             rows=ROWS_AT_A_TIME,
             measured=OUTPUTS,
+            together=measure_together,
         )
         for identity, scorer in {one.stage: one.scorer for one in scorers}.items()
     ]

@@ -34,11 +34,16 @@ from storage.schema import IDENTIFIER
 from storage.stage import BatchFunction, Stage
 
 
+def _each(functions: Sequence[BatchFunction], batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return [function(batch) for function, batch in zip(functions, batches, strict=True)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class GatedStage:
     """A costly stage's struct column and dataset folder, and how many texts it is given at a time.
 
-    `measured` names the field that is null exactly where a row was not measured.
+    `measured` names the field that is null exactly where a row was not measured. `together` calls the functions of all
+    stages of a pass on their batches: each by itself, unless they can share something.
     """
 
     stage: Stage
@@ -46,6 +51,7 @@ class GatedStage:
     folder: Path
     rows: int
     measured: str = "num_tokens"
+    together: Callable[[Sequence[Any], Sequence[pa.RecordBatch]], list[pa.RecordBatch]] = _each
 
     @property
     def schema(self) -> pa.Schema:
@@ -166,24 +172,36 @@ def _measure(
     start = 0
     for batch in batches:
         wanted = admitted[start : start + batch.num_rows]
+        known = [_Known.of(one, start, batch.num_rows, wanted) for one in todo]
+        texts = [pa.record_batch({"text": rows.mask(batch.column("text"))}) for rows in known]
+        fresh = todo[0].gated.together(functions, texts)
         yield tuple(
-            _measure_batch(one, function, batch, start, wanted) for one, function in zip(todo, functions, strict=True)
+            pa.record_batch({"doc_id": batch.column("doc_id"), one.gated.column: rows.merge(measured)})
+            for one, rows, measured in zip(todo, known, fresh, strict=True)
         )
         start += batch.num_rows
 
 
-def _measure_batch(
-    one: _Todo, measure: BatchFunction, batch: pa.RecordBatch, start: int, wanted: npt.NDArray[np.bool_]
-) -> pa.RecordBatch:
-    column = one.gated.column
-    before = one.known[column].slice(start, batch.num_rows).combine_chunks() if one.known is not None else None
-    there = _known_rows(before, one.gated.measured, batch.num_rows)
-    texts = pc.if_else(pa.array(wanted & ~there), batch.column("text"), pa.scalar(None, pa.string()))
-    fresh = measure(pa.record_batch({"text": texts}))
-    made = pa.StructArray.from_arrays(fresh.columns, fields=list(fresh.schema))
-    if before is not None:
-        made = pc.if_else(pa.array(there & wanted), before, made)
-    return pa.record_batch({"doc_id": batch.column("doc_id"), column: made})
+@dataclass(frozen=True)
+class _Known:
+    """What an earlier gate admitted of a batch's rows, and which of them are wanted now."""
+
+    before: pa.StructArray | None
+    there: npt.NDArray[np.bool_]
+    wanted: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, one: _Todo, start: int, rows: int, wanted: npt.NDArray[np.bool_]) -> _Known:
+        before = one.known[one.gated.column].slice(start, rows).combine_chunks() if one.known is not None else None
+        return cls(before, _known_rows(before, one.gated.measured, rows), wanted)
+
+    def mask(self, texts: pa.StringArray) -> pa.StringArray:
+        """The texts that must be read; null for the others."""
+        return pc.if_else(pa.array(self.wanted & ~self.there), texts, pa.scalar(None, pa.string()))
+
+    def merge(self, measured: pa.RecordBatch) -> pa.StructArray:
+        made = pa.StructArray.from_arrays(measured.columns, fields=list(measured.schema))
+        return made if self.before is None else pc.if_else(pa.array(self.there & self.wanted), self.before, made)
 
 
 def _known_rows(before: pa.StructArray | None, field: str, rows: int) -> npt.NDArray[np.bool_]:

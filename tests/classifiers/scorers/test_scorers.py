@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from classifiers.encoders.classifier import ClassifierConfig, open_classifier
 from classifiers.encoders.models import find_model
+from classifiers.encoders.tokens import TextTokenizer
 from classifiers.quality.buckets import NUM_BUCKETS, assign_buckets, fit_buckets, share_buckets
-from classifiers.scorers.stage import outputs_of, read_labels, scorer_stage
+from classifiers.scorers.stage import measure_together, outputs_of, read_labels, scorer_stage
 from classifiers.scorers.told import Telling, check_telling, tell, told_type
 from storage.errors import InputError, ModelError
 from storage.stage import Stage
@@ -68,6 +69,25 @@ def test_it_does_not_matter_how_texts_are_cut(models: dict[str, str], name: str)
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
     sliced = run(stage, TEXTS).slice(3, 3).column(0)
     np.testing.assert_array_equal(whole[3:6], outputs_of(sliced))
+
+
+def test_together_is_what_each_says_alone_and_one_tokenizer_reads_once(
+    models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [scorer_stage(model) for model in models.values()]
+    scorers = [stage.make(stage.config) for stage in stages]
+    read: list[int] = []
+    tokenize = TextTokenizer.__call__
+    monkeypatch.setattr(TextTokenizer, "__call__", lambda self, texts: read.append(len(texts)) or tokenize(self, texts))
+    batch = pa.record_batch({"text": pa.array(TEXTS, pa.string())})
+    found = measure_together(scorers, [batch] * 3)
+    assert sum(read) == len(TEXTS) - len(EMPTY + KEPT_OUT), "edu and domain share their tokens"
+    for scorer, columns in zip(scorers, found, strict=True):
+        np.testing.assert_array_equal(outputs_of(columns.column(0)), outputs_of(scorer(batch).column(0)))
+    fewer = pa.record_batch({"text": pa.array([None, *TEXTS[1:]], pa.string())})
+    apart = measure_together(scorers, [batch, fewer, fewer])
+    assert np.isnan(outputs_of(apart[1].column(0))[0]).all()
+    np.testing.assert_array_equal(outputs_of(apart[1].column(0))[1:], outputs_of(found[1].column(0))[1:])
 
 
 def test_kept_out_is_null_and_empty_is_not(models: dict[str, str]) -> None:

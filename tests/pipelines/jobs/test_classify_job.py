@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from classifiers.scorers.stage import scorer_stage
-from pipelines.jobs import worker
+from pipelines.jobs import classify
 from pipelines.jobs.classify import _gated, classify_part, fit_thresholds, identify, tell_part
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
@@ -51,22 +51,18 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def read_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How many texts each model was given, by its stage's identity."""
-    seen: Counter[str] = Counter()
-    opened = worker.worker_function
+def read_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[int]]:
+    """How many texts each model was given, by the open model."""
+    seen: Counter[int] = Counter()
+    measure = classify.measure_together
 
-    def counting(stage: Any) -> Any:
-        function, identity = opened(stage), stage.identity()
+    def counting(scorers: Any, batches: Any) -> Any:
+        for scorer, batch in zip(scorers, batches, strict=True):
+            seen[id(scorer)] += len(batch) - batch.column("text").null_count
+        return measure(scorers, batches)
 
-        def call(batch: Any) -> Any:
-            seen[identity] += len(batch) - batch.column("text").null_count
-            return function(batch)
-
-        return call
-
-    monkeypatch.setattr(worker, "worker_function", counting)
-    return seen
+    monkeypatch.setattr(classify, "measure_together", counting)
+    yield seen
 
 
 def score(run: Run, *asked: str, least: int = 0, ranked: tuple[str, ...] = (), refit: bool = False) -> Any:
@@ -117,7 +113,7 @@ def test_all_scorers_tell_of_what_the_gate_admits(run: Run, models: dict[str, st
 
 
 def test_a_text_is_read_once_and_a_scorer_more_reads_for_itself_alone(
-    run: Run, models: dict[str, str], read_by: Counter[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, models: dict[str, str], read_by: Counter[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = count_passes(run, monkeypatch)
     first, _ = score(run, models["edu"], models["dclm"])
@@ -142,7 +138,7 @@ def count_passes(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_a_wider_gate_reads_only_the_new_rows(run: Run, models: dict[str, str], read_by: Counter[str]) -> None:
+def test_a_wider_gate_reads_only_the_new_rows(run: Run, models: dict[str, str], read_by: Counter[int]) -> None:
     fresh, _ = score(Run(run.root.parent / "fresh", run.docs, 7), models["edu"], least=5)
     read_by.clear()
     score(run, models["edu"], least=20)
