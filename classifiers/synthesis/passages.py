@@ -1,9 +1,9 @@
 """Passages and sentences: a text cut where it parts by itself, each piece an exact slice of the text's UTF-8 bytes.
 
 Invariant: passages are disjoint, in order, and hold all of the text but white space around them; sentences, put
-together, are their passage. Trade-off: no tokenizer is asked. A token is taken as three bytes, which is what both
-English (4.2 measured with SmolLM2's tokenizer) and Chinese (a character or more, 3 bytes) need at least; a passage that
-is too long for the model all the same is cut again.
+together, are their passage. Trade-off: no tokenizer is asked; a token is taken as three bytes. SmolLM2's has 4.9 in
+English essays and 4.4 in English web pages, so passages are a third smaller than they might be; but 1.7 in Chinese,
+which it was not made for, and there a passage may be too long for the model and is cut again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ are made of are exact slices of the source. Tokens are counted by step, those of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -66,9 +66,6 @@ class _Unanswered(Exception):
         self.step, self.failed = step, failed
 
 
-Asking = Generator[Prompt, Reply | Failed, S]
-
-
 def write(passage: Passage, language: str | None, brief: Brief, seed: int) -> Talk[list[Outcome]]:
     """The talk about one passage: an outcome, or one for each piece that it had to be cut into."""
     size = estimate_tokens(passage.text)
@@ -119,14 +116,14 @@ class _Writer:
         self.tokens: dict[str, Tokens] = defaultdict(Tokens)
         self._last = 0
 
-    def write(self, passage: Passage) -> Generator[Prompt, Reply | Failed, Written]:
+    def write(self, passage: Passage) -> Talk[Written]:
         """Raises _Unanswered where a step has no answer."""
         if self._brief.kind == "chain":
             return (yield from self._reason(passage))
         text = yield from self._rewrite(passage.text)
         return Written(text=text, spans=(passage.span,), tokens=self._last)
 
-    def _rewrite(self, source: str) -> Generator[Prompt, Reply | Failed, str]:
+    def _rewrite(self, source: str) -> Talk[str]:
         values, limit = {"text": source}, self._brief.answer_tokens
         if self._brief.kind == "text":
             return (yield from self._ask("write", values, Text, limit)).text.strip()
@@ -140,7 +137,7 @@ class _Writer:
             for pair in pairs
         )
 
-    def _reason(self, passage: Passage) -> Generator[Prompt, Reply | Failed, Written]:
+    def _reason(self, passage: Passage) -> Talk[Written]:
         segments = yield from self._segment(passage)
         abstracts = []
         for segment in segments:
@@ -152,7 +149,7 @@ class _Writer:
         spans = tuple(segment.span for segment in segments)
         return Written(text=f"{query}\n\n{chain}", spans=spans, tokens=self._last, query=query, chain=chain)
 
-    def _segment(self, passage: Passage) -> Generator[Prompt, Reply | Failed, list[Passage]]:
+    def _segment(self, passage: Passage) -> Talk[list[Passage]]:
         """The passage in the segments that the model names by their first sentences."""
         sentences = cut_sentences(passage.text)
         if len(sentences) == 1:
@@ -165,9 +162,7 @@ class _Writer:
             return take_segments(passage, sentences, said.starts)
         raise _Unanswered("segment", Failed(reason="bad_segments", said=fault))
 
-    def _ask(
-        self, step: str, values: Mapping[str, str], kind: type[S], max_tokens: int, more: int = 0
-    ) -> Generator[Prompt, Reply | Failed, S]:
+    def _ask(self, step: str, values: Mapping[str, str], kind: type[S], max_tokens: int, more: int = 0) -> Talk[S]:
         """The answer to a step. Raises _Unanswered where there is none."""
         failed = Failed(reason="nonsense", said="")
         for again in range(ASKED):

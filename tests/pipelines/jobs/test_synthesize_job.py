@@ -113,6 +113,13 @@ def test_tokens_are_counted_by_step(folder: RunFolder, server: RatingServer) -> 
     assert server.asked.total() == 72
 
 
+def test_requests_that_were_refused_count_too(tmp_path: Path, server: RatingServer) -> None:
+    folder = curated(tmp_path / "run", [Doc("busy", text=f"BUSY {prose(1)}", bucket=19)])
+    result = synthesize(folder, server)
+    assert result["tokens"]["write"] == {"requests": 3, "prompt": PROMPT_TOKENS, "completion": COMPLETION_TOKENS}
+    assert documents(folder, result)[0]["attempts"] == 3
+
+
 def test_texts_are_asked_about_in_their_language(folder: RunFolder, server: RatingServer) -> None:
     synthesize(folder, server)
     chinese = [payload for payload in server.payloads if "请" in payload["messages"][-1]["content"]]
