@@ -47,22 +47,28 @@ def rate_texts(
 
 def rate_text(question: Question, rubric: Rubric, sampling: Sampling) -> Talk[Answer]:
     """The talk about one document."""
-    text, attempts, nonsense = question.text[: rubric.text_characters], 0, 0
-    came: Reply | Failed = Failed(reason="empty_text", said="")
-    outcome: Rating | Failed = Failed(reason="empty_text", said="")
-    while text.strip() and nonsense < ASKED:
-        came = yield _prompt(rubric, text, replace(sampling, seed=sampling.seed + nonsense))
+    text, attempts = question.text[: rubric.text_characters], 0
+    nothing = Failed(reason="empty_text", said="")
+    came: Reply | Failed = nothing
+    outcome: Rating | Failed = nothing
+    for again in range(ASKED if text.strip() else 0):
+        text, came = yield from _ask_fitting(rubric, text, replace(sampling, seed=sampling.seed + again))
         attempts += came.attempts
-        if isinstance(came, Reply):
-            outcome, nonsense = _read(came, rubric), nonsense + 1
-            if isinstance(outcome, Rating):
-                break
-        elif came.reason == TOO_LONG and len(text) >= 2 * _SHORTEST_TEXT:
-            text = text[: len(text) // 2]
-        else:
-            outcome = came
+        outcome = came if isinstance(came, Failed) else _read(came, rubric)
+        if isinstance(came, Failed) or isinstance(outcome, Rating):
             break
     return _answer(question.key, outcome, came, attempts, len(text))
+
+
+def _ask_fitting(rubric: Rubric, text: str, sampling: Sampling) -> Talk[tuple[str, Reply | Failed]]:
+    """What came of the text, halved until it fits, and as much of it as was shown; attempts are those of all sizes."""
+    attempts = 0
+    while True:
+        came = yield _prompt(rubric, text, sampling)
+        attempts += came.attempts
+        if not (isinstance(came, Failed) and came.reason == TOO_LONG) or len(text) < 2 * _SHORTEST_TEXT:
+            return text, replace(came, attempts=attempts)
+        text = text[: len(text) // 2]
 
 
 def _prompt(rubric: Rubric, text: str, sampling: Sampling) -> Prompt:
