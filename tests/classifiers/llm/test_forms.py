@@ -88,3 +88,19 @@ def test_prompts_that_do_not_fit_never_reach_the_engine() -> None:
         came = model._answer(prompts)
     assert asked == [13, 5]
     assert [one.reason if isinstance(one, Failed) else one.prompt_tokens for one in came] == [13, "too_long", 5]
+
+
+def test_options_of_the_chat_template_reach_it() -> None:
+    told: dict[str, Any] = {}
+
+    def apply(messages: Any, **options: Any) -> str:
+        told.update(options)
+        return "prompt"
+
+    model = OfflineModel.__new__(OfflineModel)
+    model._template_options = {"enable_thinking": False}
+    model._tokenizer = SimpleNamespace(
+        chat_template="a template", apply_chat_template=apply, encode=lambda text, **_: [len(text)]
+    )
+    assert model._encode([{"role": "user", "content": "x"}]) == [6]
+    assert told == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
