@@ -43,6 +43,14 @@ class SavedFastText:
         return WordPreparer(self.preparation) if self.preparation is not None else lambda texts: texts
 
 
+def is_fasttext_folder(path: Path) -> bool:
+    """Whether a folder says that it holds a fastText model."""
+    try:
+        return bool(json.loads((path / FACTS).read_bytes())["kind"] == KIND)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def find_fasttext(path: Path) -> SavedFastText:
     """The model at `path`, a file or a folder. Raises ModelError where there is none, or it is not whole."""
     if path.is_file():

@@ -101,7 +101,7 @@ def fit_fasttext(
     sides = _sides(examples, settings)
     learned = examples.take(np.flatnonzero(sides == TRAINING))
     preparation = _prepare(learned, settings, stop_words) if settings.words else None
-    _train(learned, settings, preparation, folder / WEIGHTS)
+    train(learned, settings, preparation, folder / WEIGHTS)
     saved = SavedFastText(weights=folder / WEIGHTS, preparation=preparation)
     heldout = _measure(examples.take(np.flatnonzero(sides == TEST)), saved, settings, examples.classes)
     binary = set(examples.classes) == set(settings.names)
@@ -151,7 +151,7 @@ def _prepare(learned: Examples, settings: FastTextSettings, stop_words: tuple[st
     return Preparation(stop_words=stop_words, phrases=phrases)
 
 
-def _train(learned: Examples, settings: FastTextSettings, preparation: Preparation | None, weights: Path) -> None:
+def train(learned: Examples, settings: FastTextSettings, preparation: Preparation | None, weights: Path) -> None:
     import fasttext
 
     weights.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from classifiers.encoders.classifier import ClassifierConfig, TextClassifier, open_classifier, score_by_all
 from classifiers.encoders.models import ModelFiles, find_classifier
 from classifiers.fasttext.file import read_classifier
+from classifiers.fasttext.folder import find_fasttext, is_fasttext_folder
 from classifiers.fasttext.model import FastTextClassifier
 from storage.errors import ModelError
 from storage.stage import Stage
@@ -37,8 +38,8 @@ _USUAL_CLASSES = 2
 
 
 def is_fasttext(model: str) -> bool:
-    """Whether a scorer's model is a fastText file; all others are folders or hub names."""
-    return model.endswith(FASTTEXT_SUFFIXES)
+    """Whether a scorer's model is a fastText file or a folder that was trained here; others are encoders' folders."""
+    return model.endswith(FASTTEXT_SUFFIXES) or is_fasttext_folder(Path(model))
 
 
 def read_labels(model: str) -> tuple[str, ...]:
@@ -60,7 +61,7 @@ def read_labels(model: str) -> tuple[str, ...]:
 
 
 def scorer_stage(model: str, config: ClassifierConfig | None = None) -> Stage:
-    """text → `outputs`, by a sequence classifier's folder or hub name, or a fastText .bin or .ftz.
+    """text → `outputs`, by a sequence classifier's folder or hub name, or a fastText .bin, .ftz or folder.
 
     The model's place is no part of the identity, its files' hashes are; nor are threads and the size of a batch.
     Raises ModelError for what is no classifier, or unsafe to load.
@@ -78,7 +79,7 @@ def scorer_stage(model: str, config: ClassifierConfig | None = None) -> Stage:
         make=partial(open_scorer, model, config, width),
         cpus=float(config.threads),
         packages=() if fast else ("torch", "transformers", "tokenizers"),
-        files=(model,) if fast else tuple(str(path) for path in find_classifier(model).paths),
+        files=find_fasttext(Path(model)).files if fast else tuple(str(path) for path in find_classifier(model).paths),
     )
 
 
@@ -156,17 +157,16 @@ def outputs_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
 
 
 def _fasttext_labels(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise ModelError("there is no fastText model", at=str(path), hint="name a fastText .bin or .ftz file")
-    return read_classifier(path).labels
+    return read_classifier(find_fasttext(path).weights).labels
 
 
 def _score_fasttext(path: Path) -> Score:
-    model = FastTextClassifier.open(path)
+    saved = find_fasttext(path)
+    model, prepare = FastTextClassifier.open(saved.weights), saved.open_preparation()
 
     def score(texts: pa.StringArray) -> npt.NDArray[np.float32]:
         """Every label's probability in the file's order; a text of which the model knows nothing has zeros."""
-        places, scores = model.predict(texts, best=len(model.labels))
+        places, scores = model.predict(prepare(texts), best=len(model.labels))
         spread = np.zeros((len(texts), len(model.labels)), np.float32)
         rows, ranks = np.nonzero(places >= 0)
         spread[rows, places[rows, ranks]] = scores[rows, ranks]

@@ -15,6 +15,7 @@ from classifiers.distillation.examples import Examples
 from classifiers.fasttext.folder import FACTS, WEIGHTS, find_fasttext
 from classifiers.fasttext.stage import POSITIVE, FastTextConfig, fasttext_stage
 from classifiers.fasttext.training import PRESETS, FastTextSettings, fit_fasttext, predict, read_settings
+from classifiers.scorers.stage import read_labels, scorer_stage
 from storage.errors import InputError, ModelError, RecipeError
 from storage.identity import content_hash
 
@@ -111,3 +112,11 @@ def test_too_little_text_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot learn"):
         fitted(tmp_path / "model", replace(SMALL, least_count=10_000, phrases=0))
     assert not list((tmp_path / "model").iterdir())
+
+
+def test_a_scorer_reads_the_folder_as_training_did(tmp_path: Path) -> None:
+    fitted(tmp_path / "model")
+    stage = scorer_stage(str(tmp_path / "model"))
+    found = stage.make(stage.config)(pa.record_batch({"text": ["水车的，磨坊。关注微信公众号", None]}))
+    expected = predict(find_fasttext(tmp_path / "model"), pa.array(["水车 磨坊"]), read_labels(str(tmp_path / "model")))
+    assert found["outputs"].to_pylist()[0] == pytest.approx(expected[0].tolist()) and len(stage.files) == 2
