@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from classifiers.fasttext.file import FastTextFile
 from classifiers.utf8 import Bytes, Number, signed
 
 LONGEST_KEPT = 24
+AHEAD = 8
+"""Rows of word n-grams that are fetched at a time: they lie anywhere in gigabytes, so each alone is a wait."""
+LINE_NUMBERS = 16
 KEPT_BYTES = 1 << 21
 _FNV_BASIS = np.uint32(2166136261)
 _FNV_PRIME = np.uint32(16777619)
@@ -69,10 +73,14 @@ class Kept(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """The sum of the features found so far, float32[dimension], and the hashes of the word n-grams still open."""
+    """The sum of the features found so far, float32[dimension], and the hashes of the word n-grams still open.
+
+    `awaited` is a ring of rows that are on their way from memory, and before it how many there ever were.
+    """
 
     vector: NDArray[np.float32]
     grams: NDArray[np.uint64]
+    awaited: NDArray[np.int64]
 
 
 def features_of(file: FastTextFile) -> Features:
@@ -108,7 +116,11 @@ def kept_words(dimension: int) -> Kept:
 
 
 def empty_sum(features: Features) -> Sum:
-    return Sum(np.zeros(features.rows.shape[1], np.float32), np.zeros(features.word_grams, np.uint64))
+    return Sum(
+        np.zeros(features.rows.shape[1], np.float32),
+        np.zeros(features.word_grams, np.uint64),
+        np.zeros(1 + AHEAD, np.int64),
+    )
 
 
 def _frozen(array: NDArray[Number]) -> NDArray[Number]:
@@ -183,6 +195,24 @@ def _count_bits(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), lambda context, builder, signature, values: builder.ctpop(values[0])
 
 
+@intrinsic
+def _prefetch(typing: Any, rows: Any, row: Any, number: Any) -> Any:
+    """Have the processor fetch the cache line of rows[row, number] while other work goes on."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        strides = [builder.extract_value(array.strides, i) for i in range(2)]
+        offset = builder.add(builder.mul(values[1], strides[0]), builder.mul(values[2], strides[1]))
+        place = builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(fetch, [place, *(ir.Constant(flag, value) for value in (0, 3, 1))])  # read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.int64), generate
+
+
 @piece
 def _is_break(byte: int) -> bool:
     return byte == 0x20 or byte <= 0x0D and (byte >= 0x09 or byte == 0)
@@ -221,6 +251,7 @@ def add_features(
             state = _fold(state, data[position])
             position += 1
         count += _add_word(data, first, position, stop, state, features, kept, total)
+    _settle(features, total)
     return count
 
 
@@ -234,7 +265,9 @@ def add_end_of_line(features: Features, total: Sum) -> int:
     state = _FNV_BASIS
     for byte in _END_OF_LINE:
         state = _fold(state, byte)
-    return count + _add_word_grams(state, features, total)
+    count += _add_word_grams(state, features, total)
+    _settle(features, total)
+    return count
 
 
 @piece
@@ -356,7 +389,7 @@ def _add_word_grams(state: np.uint32, features: Features, total: Sum) -> int:
     grams = signed(total.grams[0])
     for i in range(1, grams + 1):
         total.grams[i] = total.grams[i] * _GRAM_PRIME + word
-        count += _add_bucket(total.grams[i] % np.uint64(features.buckets), features, total.vector)
+        count += _await_bucket(total.grams[i] % np.uint64(features.buckets), features, total)
     if grams == features.word_grams - 1:
         for i in range(1, grams):
             total.grams[i] = total.grams[i + 1]
@@ -370,16 +403,47 @@ def _add_word_grams(state: np.uint32, features: Features, total: Sum) -> int:
 @piece
 def _add_bucket(bucket: np.uint64, features: Features, vector: NDArray[np.float32]) -> int:
     """Add the row of an n-gram's bucket, if it was kept."""
+    row = _bucket_row(bucket, features)
+    if row < 0:
+        return 0
+    _add_row(row, 0, features, vector)
+    return 1
+
+
+@piece
+def _await_bucket(bucket: np.uint64, features: Features, total: Sum) -> int:
+    """Have the row of a bucket fetched, if it was kept, and add the one that was asked for AHEAD rows before."""
+    row = _bucket_row(bucket, features)
+    if row < 0:
+        return 0
+    for number in range(0, len(total.vector), LINE_NUMBERS):
+        _prefetch(features.rows, row, number)
+    place = 1 + total.awaited[0] % AHEAD
+    if total.awaited[0] >= AHEAD:
+        _add_row(total.awaited[place], 0, features, total.vector)
+    total.awaited[place] = row
+    total.awaited[0] += 1
+    return 1
+
+
+@piece
+def _settle(features: Features, total: Sum) -> None:
+    """Add all rows that are awaited."""
+    for number in range(max(0, total.awaited[0] - AHEAD), total.awaited[0]):
+        _add_row(total.awaited[1 + number % AHEAD], 0, features, total.vector)
+    total.awaited[0] = 0
+
+
+@piece
+def _bucket_row(bucket: np.uint64, features: Features) -> int:
+    """The row of an n-gram's bucket, or -1 where it was pruned."""
     if len(features.bits) == 0:
-        _add_row(features.num_words, signed(bucket), features, vector)
-        return 1
+        return features.num_words + signed(bucket)
     word = features.bits[signed(bucket >> _SIX)]
     bit = _ONE << (bucket & _LOW_SIX)
     if not word & bit:
-        return 0
-    before = features.ranks[signed(bucket >> _SIX)] + _count_bits(word & (bit - _ONE))
-    _add_row(features.num_words, before, features, vector)
-    return 1
+        return -1
+    return features.num_words + features.ranks[signed(bucket >> _SIX)] + _count_bits(word & (bit - _ONE))
 
 
 @piece
