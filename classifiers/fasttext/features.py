@@ -443,7 +443,8 @@ def _bucket_row(bucket: np.uint64, features: Features) -> int:
     bit = _ONE << (bucket & _LOW_SIX)
     if not word & bit:
         return -1
-    return features.num_words + features.ranks[signed(bucket >> _SIX)] + _count_bits(word & (bit - _ONE))
+    before = features.ranks[signed(bucket >> _SIX)] + _count_bits(word & (bit - _ONE))
+    return features.num_words + signed(before)
 
 
 @piece
