@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
@@ -12,6 +14,19 @@ def say_count(number: int) -> str:
     size, unit = next((size, unit) for size, unit in _UNITS if abs(number) >= size)
     digits = 2 if abs(number) < 10 * size else 1
     return f"{number / size:.{digits}f} {unit}"
+
+
+def align_columns(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """The rows as lines of one width a column; columns of `left` begin alike (-1: the last), the others end alike."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    starts = {column % len(widths) for column in left}
+    return [
+        "  ".join(
+            cell.ljust(width) if i in starts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def shorten(text: str, limit: int = 120) -> str:

@@ -334,6 +334,39 @@ def plan(recipe: str, out: str, policy: str | None, as_json: bool, force: bool) 
 
 
 @cli.command()
+@click.argument("first", metavar="RECIPE")
+@click.argument("second", metavar="OTHER")
+@OUT
+@click.option("--json", "as_json", is_flag=True, help="Print both as JSON.")
+@click.option("--force", is_flag=True, help="Show them even where documents are repeated more than 16 times.")
+def diff(first: str, second: str, out: str, as_json: bool, force: bool) -> None:
+    """Show how what OTHER would take from a curated run differs from RECIPE."""
+    from pipelines.commands.diff import diff_command
+
+    diff_command(first, second, Path(out), as_json=as_json, force=force)
+
+
+@cli.command()
+@click.argument("blend", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--tokenizer", required=True, type=click.Path(path_type=Path), help="The shards' `tokenizer.json`, or its folder."
+)
+@click.option("--end-of-document", default=None, metavar="TOKEN", help="The token that ends a document.")
+@click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="What `${NAME}` stands for. Repeatable.")
+@click.option("--heldout", type=int, default=50_000, show_default=True, help="Tokens of each shard that are set aside.")
+def adopt(
+    blend: Path, target: Path, tokenizer: Path, end_of_document: str | None, variables: tuple[str, ...], heldout: int
+) -> None:
+    """Make TARGET, a mixture to train on, from BLEND: a list of weights and shards as Megatron and OpenSeek have it."""
+    from pipelines.commands.adopt import adopt_command
+
+    adopt_command(
+        blend, target, tokenizer=tokenizer, end_of_document=end_of_document, variables=variables, heldout=heldout
+    )
+
+
+@cli.command()
 @click.argument("document", metavar="DOC_ID|URL")
 @OUT
 @click.option("--policy", default=None, metavar="IDENTITY", help="Another policy's decisions.  [default: the run's]")

@@ -14,8 +14,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("explore")
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
 settings.load_profile("steady")
 """`make test` draws the same examples everywhere; `pytest --hypothesis-profile=explore` draws new ones."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from mixtures.wording import align_columns
 from pipelines.commands.run import quiet_prefect
 from pipelines.request import saved_request
 from pipelines.story import run_folder_at
@@ -36,9 +37,7 @@ def validate_command(options: Mapping[str, Any]) -> None:
 def result_text(result: Mapping[str, Any]) -> str:
     """The table and how well the order of the ranges agrees with it."""
     rows = table_of(result)
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    lines = ["  ".join(name.rjust(width) for name, width in widths.items())]
-    lines += ["  ".join(row[name].rjust(width) for name, width in widths.items()) for row in rows]
+    lines = align_columns([list(rows[0]), *(list(row.values()) for row in rows)], left=())
     lines.append("bits per byte on held-out text, less is better; `others`: the mean over the other ranges' texts")
     for name, found in result["rank_correlation"].items():
         lines.append(f"rank correlation of bucket and bits per byte, {name}: {found:+.2f} (-1: higher is better)")

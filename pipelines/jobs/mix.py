@@ -9,6 +9,7 @@ from mixtures.corpus import Corpus, open_corpus
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.recipe import load_recipe
 from mixtures.select import write_mixture
+from mixtures.wording import align_columns
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
@@ -54,15 +55,7 @@ def describe_plan(plan: MixturePlan) -> dict[str, Any]:
 
 def plan_text(plan: MixturePlan) -> str:
     """The plan as an aligned table of plain text, notes and warnings below it."""
-    rows = plan.rows()
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i in (0, len(row) - 1) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = align_columns(plan.rows(), left=(0, -1))
     notes = [f"note: {note}" for note in plan.notes]
     return "\n".join([*lines, *notes, *(f"warning: {warning}" for warning in plan.warnings)])
 

@@ -1,0 +1,37 @@
+"""`gristmill diff`: two recipes planned on the same run, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mixtures.compare import compare_plans, comparison_rows
+from mixtures.plan import MixturePlan, plan_mixture
+from mixtures.recipe import load_recipe
+from mixtures.wording import align_columns
+from pipelines.foresight import foresee_corpus
+from pipelines.story import run_folder_at
+
+
+def diff_command(first: str, second: str, out: Path, *, as_json: bool, force: bool) -> None:
+    """Print what differs, as a table or as JSON; nothing is written."""
+    plans = [_plan(reference, out, force=force) for reference in (first, second)]
+    compared = compare_plans(*plans)
+    click.echo(json.dumps(compared, indent=1) if as_json else comparison_text(plans, comparison_rows(compared)))
+
+
+def _plan(reference: str, out: Path, *, force: bool) -> MixturePlan:
+    recipe = load_recipe(reference)
+    with foresee_corpus(run_folder_at(out), recipe, None) as corpus:
+        return plan_mixture(recipe, corpus, force=force)
+
+
+def comparison_text(plans: list[MixturePlan], rows: list[tuple[str, ...]]) -> str:
+    """The table aligned, and below it the notes and warnings of each plan by its recipe's name."""
+    lines = align_columns(rows)
+    for plan in plans:
+        lines += [f"note, {plan.recipe}: {note}" for note in plan.notes]
+        lines += [f"warning, {plan.recipe}: {warning}" for warning in plan.warnings]
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""Two plans side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mixtures.compare import compare_plans, comparison_rows
+from mixtures.plan import plan_mixture
+from mixtures.policy import Policy
+from mixtures.recipe import Recipe
+from tests.mixtures.tiny_run import Doc, Run
+
+DOCS = [Doc(f"w{i}", tokens=10) for i in range(20)] + [Doc(f"k{i}", source="wiki", tokens=10) for i in range(20)]
+WEB = "  - {name: web, where: source = 'web', weight: 1}"
+WIKI = "  - {name: wiki, where: source = 'wiki', weight: %s, max_epochs: 8}"
+
+
+def test_sources_of_either_plan_are_shown_with_what_they_give_in_both(
+    make_run: Callable[..., Run], recipe_from: Callable[..., Recipe], keep_all: Policy
+) -> None:
+    corpus = make_run(DOCS).corpus(keep_all)
+    plans = [
+        plan_mixture(recipe_from(sources, "tokens: 200"), corpus)
+        for sources in (WEB, f"{WEB}\n{WIKI % 3}", f"{WEB}\n{WIKI % 3}")
+    ]
+    compared = compare_plans(*plans[:2])
+    web, wiki = compared["sources"]
+    assert (web["name"], web["tokens_given"], web["share"]) == ("web", [200, 50], [1.0, 0.25])
+    assert (wiki["tokens_given"], wiki["share"], wiki["epochs"]) == ([None, 150], [None, 0.75], [None, 0.75])
+    rows = comparison_rows(compared)
+    assert rows[1] == ("web", "200", "50", "−150", "100.0 %", "25.0 %", "1.00", "0.25")  # noqa: RUF001
+    assert rows[2][1:4] == ("–", "150", "+150") and rows[3][3] == "="  # noqa: RUF001
+    assert all(row["tokens_given"][0] == row["tokens_given"][1] for row in compare_plans(*plans[1:])["sources"])
