@@ -63,12 +63,12 @@ def test_every_form_says_the_same(tmp_path: Path, name: str, text: str) -> None:
 @given(words=st.lists(st.sampled_from(["0.5", "2", "1e-3", "/d/a", "/d/b", "c"]), min_size=1, max_size=8))
 def test_words_are_paired_as_megatron_pairs_them(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     utils = pytest.importorskip("megatron.core.datasets.utils")
-    try:
-        prefixes, weights = utils.get_blend_from_list(words)
-    except AssertionError:
+    numbers = {word[0] != "/" and word != "c" for word in words[::2]}
+    if len(words) % 2 == 0 and len(numbers) == 2:  # Megatron refuses some of these, and takes others for prefixes
         with pytest.raises(RecipeError, match="stands where a weight would"):
             entries_of(tmp_path_factory.mktemp("blend"), " ".join(words))
         return
+    prefixes, weights = utils.get_blend_from_list(words)
     expected = [(prefix, weights[i] if weights else None) for i, prefix in enumerate(prefixes)]
     assert entries_of(tmp_path_factory.mktemp("blend"), " ".join(words)) == expected
 
