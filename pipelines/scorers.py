@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from classifiers.encoders.classifier import ClassifierConfig
-from classifiers.scorers.stage import is_fasttext, read_labels, scorer_stage
+from classifiers.scorers.stage import is_fasttext, open_fasttext, read_labels, scorer_stage
 from classifiers.scorers.told import Telling, check_telling, gives_value, told_type
 from storage.errors import InputError, RecipeError
 from storage.identity import fingerprint
@@ -100,7 +100,16 @@ def parse_scorer(text: str) -> Scorer:
         raise _no_scorer(text, error.what, error.hint) from error
     except ValueError as error:
         raise _no_scorer(text, str(error)) from error
-    return Scorer(name=name, model=os.path.expanduser(model), config=config, telling=telling)
+    model = os.path.expanduser(model)
+    return Scorer(name=name, model=model, config=config, telling=_with_own_class(model, telling))
+
+
+def _with_own_class(model: str, telling: Telling) -> Telling:
+    """The telling, with the class that a fastText folder was trained for where none is named."""
+    if telling.positive or not (os.path.isdir(model) and is_fasttext(model)):
+        return telling
+    own = open_fasttext(model).positive
+    return replace(telling, positive=(own,)) if own else telling
 
 
 def _read_options(text: str) -> dict[str, Any]:

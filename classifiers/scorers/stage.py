@@ -1,15 +1,15 @@
 """A text classifier as a measuring stage: text → outputs, a number a class, or one alone where it gives a number.
 
-Invariant: the outputs are all that the model says, so which class counts, scale, clip and buckets are chosen later
-and read no text again (see `told.py`). NaN stands for a text in which there is nothing to read, null for one that a
-gate kept out. Trade-off: 4 bytes a class and document are kept, 704 for fastText's 176 languages.
+Invariant: the outputs are all that the model says, so which class counts, calibration, scale, clip and buckets come
+later and read no text again (see `told.py`). NaN stands for a text in which there is nothing to read, null for one that
+a gate kept out. Trade-off: 4 bytes a class and document are kept, 704 for fastText's 176 languages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from classifiers.encoders.calibration import Calibration, read_calibration
 from classifiers.encoders.classifier import ClassifierConfig, TextClassifier, open_classifier, score_by_all
 from classifiers.encoders.models import ModelFiles, find_classifier
 from classifiers.fasttext.file import read_classifier
-from classifiers.fasttext.folder import find_fasttext, is_fasttext_folder
+from classifiers.fasttext.folder import SavedFastText, find_fasttext, is_fasttext_folder
 from classifiers.fasttext.model import FastTextClassifier
 from storage.errors import ModelError
 from storage.stage import Stage
@@ -38,8 +39,28 @@ _USUAL_CLASSES = 2
 
 
 def is_fasttext(model: str) -> bool:
-    """Whether a scorer's model is a fastText file or a folder that was trained here; others are encoders' folders."""
+    """Whether a scorer's model is a fastText file, or a folder that `gristmill fit fasttext` wrote."""
     return model.endswith(FASTTEXT_SUFFIXES) or is_fasttext_folder(Path(model))
+
+
+def open_fasttext(model: str) -> SavedFastText:
+    """The model's files, looked at once a process as long as they do not change: a checksum of 800 MB takes a second.
+
+    Raises ModelError.
+    """
+    path = Path(model)
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    return _find_fasttext(path, changed)
+
+
+@lru_cache(maxsize=16)
+def _find_fasttext(path: Path, changed: int) -> SavedFastText:
+    return find_fasttext(path)
+
+
+def read_calibration_of(model: str) -> Calibration:
+    """How what a model says is turned into what its labels meant; nothing is where it brings no calibration."""
+    return Calibration() if is_fasttext(model) else read_calibration(find_classifier(model).folder)
 
 
 def read_labels(model: str) -> tuple[str, ...]:
@@ -48,7 +69,8 @@ def read_labels(model: str) -> tuple[str, ...]:
     Raises ModelError for what is no classifier, or unsafe to load.
     """
     if is_fasttext(model):
-        return tuple(label.removeprefix(_LABEL) for label in _fasttext_labels(Path(model)))
+        labels = read_classifier(open_fasttext(model).weights).labels
+        return tuple(label.removeprefix(_LABEL) for label in labels)
     files = find_classifier(model)
     _refuse_headless(files)
     named = files.config.get("id2label")
@@ -79,7 +101,7 @@ def scorer_stage(model: str, config: ClassifierConfig | None = None) -> Stage:
         make=partial(open_scorer, model, config, width),
         cpus=float(config.threads),
         packages=() if fast else ("torch", "transformers", "tokenizers"),
-        files=find_fasttext(Path(model)).files if fast else tuple(str(path) for path in find_classifier(model).paths),
+        files=open_fasttext(model).files if fast else tuple(str(path) for path in find_classifier(model).paths),
     )
 
 
@@ -96,8 +118,8 @@ class Scorer:
 def open_scorer(model: str, config: ClassifierConfig, width: int, _: Any = None) -> Scorer:
     """Open the classifier and return the stage's function."""
     if is_fasttext(model):
-        return Scorer(width, _score_fasttext(Path(model)))
-    encoder = open_classifier(model, config)
+        return Scorer(width, _score_fasttext(open_fasttext(model)))
+    encoder = replace(open_classifier(model, config), calibration=Calibration())
     return Scorer(width, encoder.score, encoder)
 
 
@@ -156,13 +178,8 @@ def outputs_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
     return np.where(known[:, None], flat, np.float32(np.nan))
 
 
-def _fasttext_labels(path: Path) -> tuple[str, ...]:
-    return read_classifier(find_fasttext(path).weights).labels
-
-
-def _score_fasttext(path: Path) -> Score:
-    saved = find_fasttext(path)
-    model, prepare = FastTextClassifier.open(saved.weights), saved.open_preparation()
+def _score_fasttext(found: SavedFastText) -> Score:
+    model, prepare = FastTextClassifier.open(found.weights), found.open_preparation()
 
     def score(texts: pa.StringArray) -> npt.NDArray[np.float32]:
         """Every label's probability in the file's order; a text of which the model knows nothing has zeros."""

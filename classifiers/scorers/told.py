@@ -1,7 +1,7 @@
 """What is told of a scorer's outputs: a value and its bucket, or the most probable class.
 
-Invariant: buckets come from the value as the model gives it; scale and clip change what is told and no bucket, so a
-clip makes no ties. A text without anything in it, and one that a gate kept out, has nothing told.
+Invariant: buckets come from the value as the model gives it; a calibration's steps, scale and clip change what is told
+and no bucket, so they make no ties. A text without anything in it, and one that a gate kept out, has nothing told.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from classifiers.encoders.calibration import Calibration
 from classifiers.quality.buckets import BucketThresholds, assign_buckets
 from storage.errors import InputError
 
 VALUED = (pa.field("value", pa.float32()), pa.field("bucket", pa.int32()))
 CLASSED = (pa.field("label", pa.string()), pa.field("score", pa.float32()))
 PROBABILITIES = "probabilities"
+UNCHANGED = Calibration()
 Outputs = npt.NDArray[np.float32]
 """[N, classes], or [N, 1] of a model that gives a number; NaN where there is nothing."""
 
@@ -72,28 +74,37 @@ def told_type(labels: Sequence[str], telling: Telling) -> pa.StructType:
     return pa.struct([*CLASSED, *(each if telling.probabilities else [])])
 
 
-def ranked_values(outputs: Outputs, labels: Sequence[str], telling: Telling) -> Outputs:
-    """float32[N], what buckets rank: the model's number, or the summed probability of the named classes."""
+def ranked_values(
+    outputs: Outputs, labels: Sequence[str], telling: Telling, calibration: Calibration = UNCHANGED
+) -> Outputs:
+    """float32[N], what buckets rank: the model's own number, or the summed probability of the named classes."""
     if not labels:
         first: Outputs = outputs[:, 0]
         return first
     columns = [list(labels).index(name) for name in telling.positive]
-    summed: Outputs = outputs[:, columns].sum(axis=1, dtype=np.float32)
+    summed: Outputs = calibration.apply(outputs)[:, columns].sum(axis=1, dtype=np.float32)
     return summed
 
 
 def tell(
-    outputs: Outputs, labels: Sequence[str], telling: Telling, thresholds: BucketThresholds | None = None
+    outputs: Outputs,
+    labels: Sequence[str],
+    telling: Telling,
+    thresholds: BucketThresholds | None = None,
+    calibration: Calibration = UNCHANGED,
 ) -> pa.StructArray:
     """The column of a scorer, row for row; without thresholds there are no buckets."""
-    if gives_value(labels, telling):
-        return _tell_value(ranked_values(outputs, labels, telling), telling, thresholds)
-    return _tell_class(outputs, labels, telling)
+    if not gives_value(labels, telling):
+        return _tell_class(calibration.apply(outputs), labels, telling)
+    values = ranked_values(outputs, labels, telling, calibration)
+    return _tell_value(values, values if labels else calibration.apply(values), telling, thresholds)
 
 
-def _tell_value(values: Outputs, telling: Telling, thresholds: BucketThresholds | None) -> pa.StructArray:
+def _tell_value(
+    values: Outputs, calibrated: Outputs, telling: Telling, thresholds: BucketThresholds | None
+) -> pa.StructArray:
     unknown = ~np.isfinite(values)
-    told: Outputs = values * np.float32(telling.scale)
+    told: Outputs = calibrated * np.float32(telling.scale)
     if telling.clip:
         low, high = telling.clip
         told = np.clip(told, np.float32(low), np.float32(high))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from classifiers.encoders.calibration import Calibration
 from classifiers.quality.buckets import (
     BucketThresholds,
     fit_buckets,
@@ -24,7 +25,7 @@ from classifiers.quality.buckets import (
     share_buckets,
     write_thresholds,
 )
-from classifiers.scorers.stage import OUTPUTS, measure_together, outputs_of
+from classifiers.scorers.stage import OUTPUTS, measure_together, outputs_of, read_calibration_of
 from classifiers.scorers.told import ranked_values, tell
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.gated import GatedStage, measure_gated, run_gated
@@ -51,6 +52,7 @@ class Identified:
     scorer: Scorer
     stage: str
     labels: tuple[str, ...]
+    calibration: Calibration
 
     def thresholds(self, folder: RunFolder, ranked: Sequence[str]) -> Path:
         """Where the thresholds of its buckets lie for the sources that they rank."""
@@ -69,7 +71,12 @@ def run(job: Job) -> dict[str, Any]:
 
 def identify(asked: Sequence[str]) -> tuple[Identified, ...]:
     return tuple(
-        Identified(scorer=scorer, stage=scorer.stage().identity(), labels=scorer.labels())
+        Identified(
+            scorer=scorer,
+            stage=scorer.stage().identity(),
+            labels=scorer.labels(),
+            calibration=read_calibration_of(scorer.model),
+        )
         for scorer in scorers_of(asked)
     )
 
@@ -151,7 +158,7 @@ def _scored(folder: RunFolder, one: Identified) -> Iterator[tuple[pa.Array, npt.
         rows = documents.read(ours, ["doc_id", "source"]).combine_chunks()
         size = pc.struct_field(measured.read(facts, ["rules"])["rules"].combine_chunks(), "num_bytes")
         column = pc.struct_field(outputs.read(theirs, [COLUMN])[COLUMN].combine_chunks(), OUTPUTS)
-        values = ranked_values(outputs_of(column), one.labels, one.scorer.telling)
+        values = ranked_values(outputs_of(column), one.labels, one.scorer.telling, one.calibration)
         ids, sources = (rows[name].combine_chunks() for name in ("doc_id", "source"))
         yield ids, values, sources, np.asarray(size, np.int64)
 
@@ -206,7 +213,7 @@ def _tell(folder: RunFolder, part: Part, outputs: Sequence[Part], arguments: dic
         table = open_dataset(folder.classified(one.stage)).read(found, [COLUMN])
         column = pc.struct_field(table[COLUMN].combine_chunks(), OUTPUTS)
         thresholds = _thresholds(one.thresholds(folder, arguments["ranked"]), fitted)
-        columns.append(tell(outputs_of(column), one.labels, one.scorer.telling, thresholds))
+        columns.append(tell(outputs_of(column), one.labels, one.scorer.telling, thresholds, one.calibration))
     fields = [pa.field(one.scorer.name, column.type) for one, column in zip(arguments["scorers"], columns, strict=True)]
     doc_ids = open_dataset(folder.documents).read(part, ["doc_id"])["doc_id"].combine_chunks()
     scores = pa.StructArray.from_arrays(columns, fields=fields)

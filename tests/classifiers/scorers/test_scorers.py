@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifiers.encoders.calibration import Calibration
 from classifiers.encoders.classifier import ClassifierConfig, open_classifier
 from classifiers.encoders.models import find_model
 from classifiers.encoders.tokens import TextTokenizer
+from classifiers.fasttext.folder import save_facts
+from classifiers.fasttext.preparation import Preparation
 from classifiers.quality.buckets import NUM_BUCKETS, assign_buckets, fit_buckets, share_buckets
-from classifiers.scorers.stage import measure_together, outputs_of, read_labels, scorer_stage
+from classifiers.scorers.stage import measure_together, outputs_of, read_calibration_of, read_labels, scorer_stage
 from classifiers.scorers.told import Telling, check_telling, tell, told_type
+from pipelines.scorers import parse_scorer
 from storage.errors import InputError, ModelError
 from storage.stage import Stage
 from tests.classifiers.scorers.conftest import write_classifier, write_fasttext
@@ -196,3 +201,48 @@ def test_shares_of_buckets_are_twentieths_but_for_ties(data: st.DataObject) -> N
     # A document on a threshold is above it, so what lies below is less than k/20, by at most the bytes on it.
     for k in range(1, NUM_BUCKETS):
         assert k / NUM_BUCKETS - largest - 1e-9 <= reached[k - 1] <= k / NUM_BUCKETS + 1e-9
+
+
+def test_a_distilled_encoders_calibration_is_told_and_moves_no_bucket(tmp_path: Path) -> None:
+    """An isotonic calibration has steps, on which values tie; buckets come from what the model says."""
+    folder = write_classifier(tmp_path / "distilled")
+    plain = run(scorer_stage(str(folder)), TEXTS)
+    points = [[-9.0, 0.0], [9.0, 0.0]]
+    calibration = {"kind": "isotonic", "points": points, "temperature": 1.0}
+    (folder / "gristmill.json").write_text(json.dumps({"format_version": 1, "calibration": calibration}))
+    outputs = outputs_of(run(scorer_stage(str(folder)), TEXTS).column(0))
+    np.testing.assert_array_equal(outputs, outputs_of(plain.column(0)))
+    known = outputs[~np.isnan(outputs[:, 0]), 0]
+    thresholds = fit_buckets(known, np.ones(len(known)))
+    found = tell(outputs, (), Telling(), thresholds, read_calibration_of(str(folder)))
+    assert set(found.field("value").to_pylist()) == {0.0, None}
+    assert found.field("bucket").to_pylist() == tell(outputs, (), Telling(), thresholds).field("bucket").to_pylist()
+    assert len(set(found.field("bucket").drop_null().to_pylist())) == len(known)
+
+
+def test_a_temperature_is_told_of_classes(models: dict[str, str]) -> None:
+    calibration = Calibration(kind="temperature", temperature=2.0)
+    outputs = outputs_of(run(scorer_stage(models["domain"]), TEXTS).column(0))
+    plain, cooled = (tell(outputs, NAMES, Telling(), None, how) for how in (Calibration(), calibration))
+    assert plain.field("label").equals(cooled.field("label"))
+    surer, less = (np.asarray(found.field("score").drop_null()) for found in (plain, cooled))
+    assert len(surer) == 4 and (less < surer).all()
+
+
+def test_a_fasttext_folder_prepares_its_texts_and_knows_its_class(tmp_path: Path, models: dict[str, str]) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(models["dclm"], folder / "model.bin")
+    save_facts(folder, preparation=Preparation(stop_words=("mill",)), positive="hq", facts={})
+    assert read_labels(str(folder)) == read_labels(models["dclm"])
+    assert parse_scorer(f"dclm={folder}").telling.positive == ("hq",)
+    assert parse_scorer(f"dclm={folder}:positive=cc").telling.positive == ("cc",)
+    texts: list[str | None] = ["the mill by the river", "buy cheap"]
+    plain = outputs_of(run(scorer_stage(models["dclm"]), ["the by the river", "buy cheap"]).column(0))
+    prepared = outputs_of(run(scorer_stage(str(folder)), texts).column(0))
+    np.testing.assert_allclose(prepared, plain, atol=1e-6)
+    assert scorer_stage(str(folder)).identity() != scorer_stage(models["dclm"]).identity()
+    (folder / "model.bin").write_bytes(b"other")
+    (folder / "gristmill.json").touch()
+    with pytest.raises(ModelError):
+        scorer_stage(str(folder))
