@@ -19,6 +19,7 @@ from mixtures.corpus import ensemble_of
 from mixtures.ensemble import SCORES, STAGE, Ensemble, evaluate_ensemble, evaluate_expression
 from mixtures.hosts import open_catalogue
 from pipelines.run_folder import RunFolder
+from storage.errors import InputError
 from storage.manifests import Dataset, align, open_dataset
 from storage.parts import Part, commit_table
 
@@ -35,6 +36,7 @@ EXPORTED = pa.schema(
 )
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 """Hive's name for null."""
+MAX_FOLDERS = 1000
 
 
 def export_documents(folder: RunFolder, policy: str, target: Path, partition: str | None = None) -> Counter[str]:
@@ -92,10 +94,16 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _write_divided(target: Path, name: str, rows: pa.Table, values: pa.ChunkedArray, partition: str) -> None:
-    """A file for every value, in a folder that says it."""
+    """A file for every value, in a folder that says it. Raises InputError for too many values."""
     texts = values.cast(pa.string()).fill_null(NO_VALUE)
+    found = sorted(texts.unique().to_pylist())
+    if len(found) > MAX_FOLDERS:
+        raise InputError(
+            f"`--partition-by {partition}` would make {len(found):,} folders; {MAX_FOLDERS:,} are allowed",
+            hint="divide by something with fewer values, such as `ensemble.bucket` or `language.label`",
+        )
     key = partition.replace(".", "_") if partition.replace(".", "").replace("_", "").isalnum() else "partition"
-    for value in sorted(texts.unique().to_pylist()):
+    for value in found:
         _write(target / f"{key}={quote(value, safe='')}", name, rows.filter(pc.equal(texts, value)), rows.schema)
 
 

@@ -60,7 +60,7 @@ def test_scorers_and_an_ensemble(inputs: Inputs, prefect_home: Path, tmp_path: P
     low = buckets_of_dropped(folder, "low")
     assert low and all(max(edu, dclm) < 3 for edu, dclm in low)
     page = folder.report.read_text(encoding="utf-8")
-    assert re.search(r'id="scores".*ensemble\.bucket.*Agreement.*edu, dclm.*Science', page, re.DOTALL)
+    assert re.search(r'id="scores".*ensemble\.bucket.*Agreement.*edu, dclm.*<h3>domain', page, re.DOTALL)
     (doc_id,) = one_scored(folder)
     story = gristmill("why", doc_id, "--out", str(folder.root), home=prefect_home).stdout
     assert "edu.bucket" in story and "domain.label" in story and re.search(r"ensemble\s+bucket \d+", story)
