@@ -2,8 +2,6 @@
 
 Invariant: with one thread the same examples, settings and package give the same weights, byte for byte. With more,
 threads write into one another's sums (Hogwild), and no two trainings are alike; the card says which it was.
-Trade-off: one thread reads 1.7 M words a second, so 400,000 documents of 500 words take 50 minutes for CCI4.0's 25
-epochs.
 Trade-off: one thread reads 1.7 M words a second, so CCI4.0's 25 epochs over 400,000 documents of 500 words take 50
 minutes.
 """
