@@ -116,7 +116,7 @@ def settle_range(
     )
     keepers = choose_keepers(standings, near, found.copies, urls=found.urls, semantic=semantic, kinds=list(kinds))
     missing = asked.slice(0, 0)
-    if kinds.get("near"):
+    if "near" in kinds:
         missing = list_missing_pairs(standings, keepers, found.copies, found.crowds, asked, num_groups)
     return _to_parts(keepers, keys), missing
 

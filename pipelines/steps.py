@@ -39,7 +39,7 @@ from storage.manifests import MANIFEST
 
 CODE_VERSIONS = {
     "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 2, "embed": 1, "score": 2,
-    "classify": 1, "fluency": 1, "judge": 4, "vocabulary": 1,
+    "classify": 1, "fluency": 1, "judge": 5, "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
 SEARCHED = ("pairs", "copies", "urls", "semantic", "crowds", "members")

@@ -38,7 +38,7 @@ from storage.identity import fingerprint
 from storage.manifests import Dataset, open_dataset
 from storage.parts import Part, part_from_json, part_to_json
 
-VERSION = 3
+VERSION = 4
 ASKED = ("scores", "fluency")
 """Attributes that a run has only when it asks for them."""
 

@@ -28,7 +28,7 @@ POLICY = """\
 format_version: 1
 name: crowds
 rules:
-  - {rule: near_duplicate, duplicates: near, min_similarity: 0.8, keep: {best: [rules.num_words desc]}}
+  - {rule: near_duplicate, duplicates: near, LEASTkeep: {best: [rules.num_words desc]}}
 """
 CONFIG = exhaustive(bucket_limit=8, leader_limit=2)
 
@@ -42,10 +42,11 @@ def crowds() -> list[Doc]:
     return [Doc(f"d{i}", words=order[i], text=text) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize(("groups", "least"), [(1, "min_similarity: 0.8, "), (5, "min_similarity: 0.8, "), (1, "")])
 def test_what_the_order_asks_for_is_verified_and_settled_as_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int, least: str
 ) -> None:
+    """Also where the policy names no similarity: then all that the search recorded counts."""
     small_ranges(monkeypatch, nodes=2, groups=groups)
     docs = crowds()
     run, folder = Run(tmp_path, docs, 50), RunFolder(tmp_path)
@@ -55,7 +56,7 @@ def test_what_the_order_asks_for_is_verified_and_settled_as_in_memory(
     search_duplicates(folder.duplicates, settings, checksums, lambda _: texts, one_by_one)
     settled = pa.concat_tables(
         [
-            read_range([Path(file) for file in settle(folder, run, texts)], number, SETTLED)
+            read_range([Path(file) for file in settle(folder, run, texts, least)], number, SETTLED)
             for number in range(len(checksums))
         ]
     )
@@ -65,9 +66,9 @@ def test_what_the_order_asks_for_is_verified_and_settled_as_in_memory(
     assert settled.select(columns).sort_by("doc_id").equals(expected.select(columns).sort_by("doc_id"))
 
 
-def settle(folder: RunFolder, run: Run, texts: PartTexts) -> list[str]:
+def settle(folder: RunFolder, run: Run, texts: PartTexts, least: str) -> list[str]:
     path = folder.root / "policy.yaml"
-    path.write_text(POLICY)
+    path.write_text(POLICY.replace("LEAST", least))
     files = RangeFiles(folder.root / "settled", "test")
     policy = bind_policy(load_policy(str(path)), run.catalogue.schema(run.catalogue.parts[0]))
     for i, part in enumerate(run.catalogue.parts):
