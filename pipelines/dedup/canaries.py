@@ -67,7 +67,8 @@ class _Canary:
 def measure_recall(config: DedupConfig, texts: Sequence[str], seed: int, num_pairs: int = NUM_PAIRS) -> CanaryReport:
     """Recall by band of Jaccard similarity and precision, measured on pairs made from `texts` (a sample of the run).
 
-    Texts under 60 tokens cannot carry an edit of known size and are left out; longer than 400 they are cut.
+    Texts under 60 tokens, or two shingles, cannot carry an edit of known size and are left out; longer than 400 they
+    are cut.
     """
     canaries = plant_canaries(config, texts, random.Random(seed), num_pairs)
     originals, variants = [c.original for c in canaries], [c.variant for c in canaries]
@@ -110,7 +111,7 @@ def _usable(
             break
         text = normalise_text(text)
         spans = find_tokens(text, config.signature)[:MOST_TOKENS]
-        if len(spans) >= FEWEST_TOKENS:
+        if len(spans) >= max(FEWEST_TOKENS, 2 * config.signature.shingle_size):
             text = text[: spans[-1][1]].rstrip()
             found[make_shingles(text, config.signature)] = (text, spans)
     return list(found.values())

@@ -19,6 +19,7 @@ import numpy as np
 from storage.errors import EnvironmentMismatch, RecipeError
 
 LEAST_RECALL = 0.97
+MOST_SHINGLE, MOST_BANDS, MOST_ROWS = 64, 1024, 64
 _GRID_POINTS = 2001
 
 
@@ -41,7 +42,7 @@ class SignatureConfig:
     def __post_init__(self) -> None:
         if self.unit not in ("words", "characters"):
             raise RecipeError(f"unit is {self.unit!r}; it must be `words` or `characters`")
-        for name, most in (("shingle_size", 64), ("bands", 1024), ("rows", 64)):
+        for name, most in (("shingle_size", MOST_SHINGLE), ("bands", MOST_BANDS), ("rows", MOST_ROWS)):
             if not 1 <= getattr(self, name) <= most:
                 raise RecipeError(f"{name} is {getattr(self, name)}; it must be from 1 to {most}")
         if self.unicode != unicodedata.unidata_version:
@@ -106,11 +107,11 @@ def choose_bands(threshold: float, num_permutations: int, least_recall: float = 
 
     Raises RecipeError when even rows of one do not reach it.
     """
-    for rows in range(num_permutations, 0, -1):
-        bands = num_permutations // rows
+    for rows in range(min(num_permutations, MOST_ROWS), 0, -1):
+        bands = min(num_permutations // rows, MOST_BANDS)
         if candidate_probability(threshold, bands, rows) >= least_recall:
             return bands, rows
-    best = candidate_probability(threshold, num_permutations, 1)
+    best = candidate_probability(threshold, min(num_permutations, MOST_BANDS), 1)
     raise RecipeError(
         f"{num_permutations} permutations find at most {best:.3f} of the pairs at {threshold}; {least_recall} is asked",
         hint="raise the number of permutations or the threshold",
@@ -126,8 +127,8 @@ def choose_bands_by_integral(threshold: float, num_permutations: int) -> tuple[i
     below = np.linspace(0.0, threshold, _GRID_POINTS)
     above = np.linspace(threshold, 1.0, _GRID_POINTS)
     best, chosen = np.inf, (1, 1)
-    for bands in range(1, num_permutations + 1):
-        for rows in range(1, num_permutations // bands + 1):
+    for bands in range(1, min(num_permutations, MOST_BANDS) + 1):
+        for rows in range(1, min(num_permutations // bands, MOST_ROWS) + 1):
             false_positive = np.trapezoid(1.0 - (1.0 - below**rows) ** bands, below)
             false_negative = np.trapezoid((1.0 - above**rows) ** bands, above)
             area = float(0.5 * false_positive + 0.5 * false_negative)

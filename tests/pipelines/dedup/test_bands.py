@@ -30,6 +30,16 @@ def test_chosen_bands_reach_the_recall_and_one_row_more_does_not(threshold: floa
     assert candidate_probability(threshold, 128 // (rows + 1), rows + 1) < 0.97
 
 
+@pytest.mark.parametrize("preset", ["default", "cci4"])
+@pytest.mark.parametrize(("threshold", "permutations"), [(1.0, None), (0.97, 4096), (0.1, 4096)])
+def test_any_threshold_and_permutations_give_bands_and_rows_that_can_be_searched(
+    preset: str, threshold: float, permutations: int | None
+) -> None:
+    """`min_similarity: 1` asked for one band of 112 rows, which no signature may have."""
+    signature = near_duplicates(threshold, preset=preset, permutations=permutations).signature
+    assert candidate_probability(threshold, signature.bands, signature.rows) >= 0.97 or preset == "cci4"
+
+
 def test_too_few_permutations_are_refused_with_the_recall_that_they_give() -> None:
     with pytest.raises(RecipeError, match=r"2 permutations find at most 0\.190"):
         choose_bands(0.1, 2)

@@ -11,7 +11,7 @@ import pytest
 from pipelines.dedup import canaries as canaries_module
 from pipelines.dedup.canaries import measure_recall, plant_canaries
 from pipelines.dedup.deduplicate import Duplicates, find_duplicates
-from pipelines.dedup.parameters import DedupConfig, SignatureConfig
+from pipelines.dedup.parameters import DedupConfig, SignatureConfig, near_duplicates
 from pipelines.dedup.reference import jaccard, make_shingles
 
 
@@ -65,6 +65,13 @@ def test_the_same_seed_gives_the_same_report(texts: list[str]) -> None:
 def test_a_run_without_texts_that_can_carry_a_canary_says_so() -> None:
     report = measure_recall(DedupConfig(), ["too short", "also short"], seed=1)
     assert report.recall is None and report.precision is None
+
+
+def test_texts_shorter_than_two_long_shingles_carry_no_canary(texts: list[str]) -> None:
+    config = near_duplicates(shingle_size=40)
+    short = [" ".join(text.split()[:70]) for text in texts]
+    assert measure_recall(config, short, seed=1, num_pairs=40).recall is None
+    assert measure_recall(config, [*short, *texts], seed=1, num_pairs=40).precision == 1.0
 
 
 def test_chinese_texts_carry_canaries() -> None:
