@@ -92,7 +92,7 @@ def scatter_part_urls(arguments: Arguments) -> Counts:
     search, number = arguments["search"], arguments["number"]
     if done := search.files.facts("work/url-hashes", number):
         return dict(done)
-    table = scatter_urls(pa.Table.from_batches(search.texts.urls(number)), number, search.now.ranges)
+    table = scatter_urls(search.texts.urls(number), number, search.now.ranges)
     return dict(search.files.commit("work/url-hashes", number, table))
 
 

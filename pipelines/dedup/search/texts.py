@@ -29,7 +29,7 @@ class Texts(Protocol):
         """All rows of a part."""
         ...
 
-    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
+    def urls(self, part: int) -> pa.Table:
         """All rows of a part, with `doc_id` and `url`."""
         ...
 
@@ -56,14 +56,13 @@ class PartTexts:
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
         return read_batches(self._path(part), list(READS))
 
-    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
-        return read_batches(self._path(part), ["doc_id", "url"])
+    def urls(self, part: int) -> pa.Table:
+        return _read(self._path(part), ["doc_id", "url"])
 
     def vectors(self, part: int) -> pa.Table:
         assert self.embedded is not None, "not asked for"
         folder, listing = self.embedded
-        batches = list(read_batches(folder / _file_names(listing)[part], ["doc_id", "embedding"]))
-        table = pa.Table.from_batches(batches)
+        table = _read(folder / _file_names(listing)[part], ["doc_id", "embedding"])
         return pa.table({"doc_id": table["doc_id"], "vector": pc.struct_field(table["embedding"], "vector")})
 
     def take(self, part: int, rows: Integers) -> pa.Table:
@@ -82,6 +81,12 @@ class PartTexts:
 def _file_names(listing: Path) -> list[str]:
     names: list[str] = json.loads(listing.read_bytes())
     return names
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    """Those columns of a part, which may have no row and then comes in no batch."""
+    batches = list(read_batches(path, columns))
+    return pa.Table.from_batches(batches) if batches else pq.read_schema(path).empty_table().select(columns)
 
 
 def _take_groups(file: pq.ParquetFile, rows: Integers) -> Iterator[pa.Table]:

@@ -36,8 +36,8 @@ class TableTexts:
     def batches(self, part: int) -> Iterator[pa.RecordBatch]:
         yield from self.parts[part].select(["doc_id", "text"]).to_batches()
 
-    def urls(self, part: int) -> Iterator[pa.RecordBatch]:
-        yield from self.parts[part].select(["doc_id", "url"]).to_batches()
+    def urls(self, part: int) -> pa.Table:
+        return self.parts[part].select(["doc_id", "url"])
 
     def vectors(self, part: int) -> pa.Table:
         return self.parts[part].select(["doc_id", "vector"])

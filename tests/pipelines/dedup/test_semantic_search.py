@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from pipelines.dedup.parameters import DedupConfig, SemanticConfig
+from pipelines.dedup.search.run import search_duplicates
+from pipelines.dedup.search.texts import PartTexts
 from storage.errors import DatasetError
 from storage.manifests import open_dataset
+from storage.parts import commit_table
 from storage.schema import IDENTIFIER
 from tests.pipelines.dedup.dedup_corpora import doc_id, edited, near_pairs, shuffled_parts
-from tests.pipelines.dedup.searching import published, search, small_ranges
+from tests.pipelines.dedup.searching import one_by_one, published, search, small_ranges
 from tests.pipelines.dedup.test_semantic import WIDTH, brute_force, families
 
 COUNT = 120
@@ -66,6 +71,24 @@ def test_parts_that_come_are_compared_with_those_that_are_there(tmp_path: Path) 
     search(tmp_path / "whole", parts, CONFIG)
     assert grown["added"] == 50
     assert found_in(tmp_path) == found_in(tmp_path / "whole")
+
+
+def test_a_part_without_a_document_has_no_address_and_no_vector(tmp_path: Path) -> None:
+    """As `gristmill remove` may leave one: Parquet then gives no batch at all."""
+    table, truth = embedded()
+    table = table.append_column("url", pa.array([f"http://x.org/{i // 2}" for i in range(COUNT)]))
+    vector = pa.StructArray.from_arrays([table["vector"].combine_chunks()], ["vector"])
+    embeddings = pa.table({"doc_id": table["doc_id"], "embedding": vector})
+    names: dict[str, list[str]] = {"documents": [], "embeddings": []}
+    for kind, rows in (("documents", table.drop_columns(["vector"])), ("embeddings", embeddings)):
+        for number, part in enumerate((rows, rows.slice(0, 0))):
+            names[kind].append(commit_table(tmp_path, f"{kind}{number}", part, schema=part.schema).file)
+        (tmp_path / kind).write_text(json.dumps(names[kind]))
+    texts = PartTexts(tmp_path, tmp_path / "documents", (tmp_path, tmp_path / "embeddings"))
+    settings = asdict(replace(CONFIG, urls=True))
+    found = search_duplicates(tmp_path / "found", settings, names["documents"], lambda _: texts, one_by_one)
+    assert found["documents"] == COUNT and found["urls"] == COUNT // 2
+    assert 0.95 * len(truth) <= found["semantic"] <= len(truth)
 
 
 def test_only_who_asks_needs_vectors(tmp_path: Path) -> None:
