@@ -16,8 +16,10 @@ from classifiers.encoders.encoder import EncoderConfig
 from classifiers.encoders.models import DEFAULT_MODEL
 from classifiers.quality.stage import embed_stage
 from mixtures.policy import Policy, Rule, Search
+from pipelines.contamination import contamination_spec
 from pipelines.dedup.parameters import DedupConfig, SemanticConfig, near_duplicates
 from pipelines.request import RunRequest
+from pipelines.stages import MEASURING_OPTIONS, measuring_stages
 from storage.errors import InputError, RecipeError
 from storage.identity import fingerprint
 from storage.stage import Stage
@@ -29,9 +31,21 @@ def search_of(request: RunRequest, policy: Policy) -> DedupConfig:
     """The search of a run. Its vectors are named by what makes them, so that more of the same are no new search."""
     if request.semantic is None:
         return choose_search(request.near, policy)
-    gate = [rule.model_dump(mode="json") for rule in policy.rules if policy.gate and rule.rule in policy.gate.rules]
-    vectors = fingerprint({"stage": encoder_stage(request.encoder).identity(), "gate": gate})
+    vectors = fingerprint({"stage": encoder_stage(request.encoder).identity(), **_gate_of(request, policy)})
     return choose_search(request.near, policy, SemanticConfig(threshold=request.semantic, vectors=vectors))
+
+
+def _gate_of(request: RunRequest, policy: Policy) -> dict[str, Any]:
+    """What decides which documents have a vector: the gate's rules, and what measures the documents for them."""
+    if policy.gate is None:
+        return {"gate": []}
+    options = {name: getattr(request, name) for name in MEASURING_OPTIONS}
+    return {
+        "gate": [rule.model_dump(mode="json") for rule in policy.rules if rule.rule in policy.gate.rules],
+        "measured": [stage.identity() for stage in measuring_stages(**options)],
+        "benchmarks": contamination_spec(request),
+        "of_texts": [request.rewrite, request.repeated_spans, request.repeated_lines],
+    }
 
 
 def encoder_stage(encoder: str | None) -> Stage:

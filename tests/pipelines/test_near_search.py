@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mixtures.policy import Policy, load_policy
+from mixtures.policy import Gate, Policy, load_policy
 from pipelines.dedup.parameters import DedupConfig, SemanticConfig, SignatureConfig
-from pipelines.search import choose_search
+from pipelines.request import RunRequest
+from pipelines.search import choose_search, search_of
 from storage.errors import InputError, RecipeError
 
 CCI4 = DedupConfig(signature=SignatureConfig(unit="characters", bands=25, rows=10), threshold=0.7)
@@ -73,6 +74,17 @@ def test_a_policy_on_meaning_needs_a_search_that_finds_what_it_counts(tmp_path: 
     with pytest.raises(RecipeError, match=r"cosine of 0\.92, but the search records them from 0\.95 only"):
         choose_search(None, rule, SemanticConfig(threshold=0.95))
     assert choose_search(None, rule, SemanticConfig()).semantic == SemanticConfig()
+
+
+def test_vectors_of_other_documents_are_another_search(tmp_path: Path) -> None:
+    """A gate lets in what the measurements say: with others, vectors of the same parts are not those of before."""
+    gated = policy(tmp_path, "")
+    gated = gated.model_copy(update={"gate": Gate(rules=("short",))})
+    plain, counted = RunRequest(semantic=0.9), RunRequest(semantic=0.9, repeated_lines="host:3")
+    found = [search_of(request, gated) for request in (plain, plain, counted)]
+    assert found[0] == found[1] != found[2]
+    ungated = [search_of(request, policy(tmp_path, "")) for request in (plain, counted)]
+    assert ungated[0] == ungated[1] != found[0]
 
 
 def test_urls_are_looked_for_where_a_rule_counts_them(tmp_path: Path) -> None:
