@@ -35,5 +35,6 @@ def page_faults(how: str) -> int:
 
 
 def test_freed_memory_is_used_again() -> None:
-    """Now and then the system lays something else where the heap would grow; hardly twice in a row."""
-    assert min(page_faults("kept") for _ in range(2)) * 10 < page_faults("given back")
+    """In every few processes the heap lies where it cannot grow evenly; not in five of them in a row."""
+    given_back = page_faults("given back")
+    assert any(page_faults("kept") * 10 < given_back for _ in range(5))
