@@ -28,6 +28,8 @@ from storage.parts import read_batches
 SIGNING_GPUS = 0.25
 """Of a GPU, for a process that signs: its one core reads, composes and hashes texts, which is slower than the GPU."""
 CANARY_TEXTS, CANARY_PAIRS, CANARY_SEED = 1000, 200, 1
+CANARY_PARTS = 32
+"""Parts that canaries are made of: all sources of most runs, where each costs a row group to read."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
 
     found = search_duplicates(folder.duplicates, settings, checksums, texts, run_on_cluster(job, "deduplicate"))
     (canaries,) = run_on_cluster(job, "deduplicate")(
-        measure_canaries, [{"settings": settings, "texts": documents.paths()[:CANARY_TEXTS]}]
+        measure_canaries, [{"settings": settings, "texts": documents.paths()}]
     )
     return {**found, **canaries}
 
@@ -99,16 +101,11 @@ def finished_search(folder: RunFolder) -> Search:
 
 def measure_canaries(arguments: dict[str, Any]) -> dict[str, Any]:
     """Recall and precision of this run's own search on pairs planted in memory, made of its own documents."""
-    texts: list[str] = []
-    for path in arguments["texts"]:
-        for batch in read_batches(Path(path), ["text"]):
-            texts += batch.column("text").to_pylist()
-            if len(texts) >= CANARY_TEXTS:
-                break
-        if len(texts) >= CANARY_TEXTS:
-            break
+    paths = arguments["texts"]
+    chosen = paths[:: -(-len(paths) // CANARY_PARTS) or 1]
+    texts = [text for path in chosen for text in _first_texts(Path(path), -(-CANARY_TEXTS // len(chosen)))]
     config = dedup_config(arguments["settings"])
-    report = measure_recall(config, texts[:CANARY_TEXTS], CANARY_SEED, num_pairs=CANARY_PAIRS)
+    report = measure_recall(config, texts, CANARY_SEED, num_pairs=CANARY_PAIRS)
     bands = [
         {
             "band": f"{b.lowest:.2f}–{b.highest:.2f}",
@@ -120,3 +117,12 @@ def measure_canaries(arguments: dict[str, Any]) -> dict[str, Any]:
         if b.planted
     ]
     return {"canaries": bands, "canary_precision": report.precision}
+
+
+def _first_texts(path: Path, count: int) -> list[str]:
+    texts: list[str] = []
+    for batch in read_batches(path, ["text"]):
+        texts += batch.column("text").slice(0, count - len(texts)).to_pylist()
+        if len(texts) == count:
+            break
+    return texts
