@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mixtures.yaml_files import Written, WrittenFile, fault, find_file, load_yaml, one_of
+from storage.identity import fingerprint
 
 SHIPPED = Path(__file__).parent / "policies"
 
@@ -224,6 +225,11 @@ class Policy(WrittenFile):
                     f"the gate names `{gated}`, but duplicates are known only after the gate", "gate", "rules", i
                 )
         return self
+
+    def gate_identity(self) -> str:
+        """32 hex digits of what decides who is admitted: the gate's rules, not the rest of the policy."""
+        gated = self.gate.rules if self.gate else ()
+        return fingerprint([rule.model_dump(mode="json") for rule in self.rules if rule.rule in gated])
 
     def duplicate_rule(self, kind: str) -> Rule | None:
         """The rule for `exact`, `url`, `near` or `semantic` duplicates, if there is one."""

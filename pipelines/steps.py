@@ -206,7 +206,7 @@ def plan_classify(request: RunRequest, folder: RunFolder) -> StepPlan:
         "stages": [scorer.stage().identity() for scorer in scorers_of(request.score)],
         "tellings": [[scorer.name, fingerprint(scorer.telling)] for scorer in scorers_of(request.score)],
         "measured": require_step(folder, "measure").result["identity"],
-        "gate": policy.identity(),
+        "gate": policy.gate_identity(),
         "bucket_sources": ranked,
         "refit": request.refit,
     }

@@ -101,7 +101,9 @@ def test_evidence_and_limits_show_the_ensemble(policy_from: PolicyFrom) -> None:
 
 def test_another_ensemble_is_another_policy_and_none_changes_none(policy_from: PolicyFrom) -> None:
     plain, mean = policy_from(HEAD + RULES), policy_from(HEAD + "ensemble: {bucket: mean}\n" + RULES)
-    assert plain.identity() != mean.identity()
+    assert plain.identity() != mean.identity() and plain.gate_identity() == mean.gate_identity()
+    gated = policy_from(HEAD + "gate: {rules: [low]}\n" + RULES)
+    assert gated.gate_identity() != plain.gate_identity()
 
 
 @pytest.mark.parametrize(
