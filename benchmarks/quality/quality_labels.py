@@ -48,6 +48,7 @@ REGISTERS = ("IN", "IP", "NA", "OP")
 LEVELS = ("Ele", "Int", "Adv")
 HEADING = "Intermediate"
 ORDER = 5
+VALIDATION_SEED = 1000
 Floats = npt.NDArray[np.float64]
 
 
@@ -292,7 +293,8 @@ def _one_seed(task: Task, budget: Budget, settings: EncoderSettings) -> Floats:
     model = build_model(files, settings, classes=both.classes, mean=0.0).to(device)
     rows = TextTokenizer(files, settings.max_tokens)(both.texts().cast(pa.string()))
     trainer = Trainer(make_inputs(model, rows, settings), torch.from_numpy(class_numbers(both)), settings)
-    sides = part_examples(task.training, (0.9, 0.1, 0.0), settings.seed)
+    # Another draw than that of the test texts: with the same one no training text would be left for validation.
+    sides = part_examples(task.training, (0.9, 0.1, 0.0), VALIDATION_SEED + settings.seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer.fit(np.flatnonzero(sides == 0), np.flatnonzero(sides == 1), CheckpointFolder(Path(folder), "bench"))
     logits = trainer.predict(np.arange(len(task.training), len(both))).astype(np.float64)
