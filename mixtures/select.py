@@ -36,6 +36,8 @@ BLEND, VOCABULARY, TOKENIZER = "blend.json", "vocabulary.json", "tokenizer.json"
 PLAN, SELECTION = "plan.json", "selection.parquet"
 FORMAT_VERSION = 1
 SPLITS = ("train", "heldout")
+TOO_MANY_PREFIXES = 32_767
+"""Megatron numbers the datasets of a blend with 16 bits."""
 
 SELECTION_SCHEMA = pa.schema(
     [
@@ -46,9 +48,12 @@ SELECTION_SCHEMA = pa.schema(
         pa.field("prefix", pa.string(), nullable=False),
         pa.field("sequence", pa.int64(), nullable=False),
         pa.field("tokens", pa.int32(), nullable=False),
+        pa.field("bin", pa.string(), nullable=False),
+        pa.field("bin_sequence", pa.int64(), nullable=False),
     ]
 )
-"""One row a document: `sequence` is its first one in the index `prefix`; `tokens` are those of one repeat."""
+"""One row a document: `sequence` is its first one in the index `prefix`; `tokens` are those of one repeat. `bin` and
+`bin_sequence` are where the token store holds it, and the store's map leads on from there."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,7 @@ def _write(
 ) -> Path:
     if (target / BLEND).exists():
         return target
+    _check_count(shards, target)
     facts = json.loads((vocabulary / VOCABULARY).read_bytes())
     with _new_folder(target) as folder:
         for split in SPLITS:
@@ -237,6 +243,17 @@ def _write(
             sync_folder(folder / split)
         write_atomically(folder / BLEND, (json.dumps(_blend(plan, shards), indent=1) + "\n").encode())
     return target
+
+
+def _check_count(shards: Sequence[Shard], target: Path) -> None:
+    """Raises DatasetError for more training prefixes than Megatron's blends can number."""
+    count = sum(shard.split == "train" for shard in shards)
+    if count >= TOO_MANY_PREFIXES:
+        raise DatasetError(
+            f"the mixture would have {count:,} training shards; Megatron takes fewer than {TOO_MANY_PREFIXES:,}",
+            at=str(target),
+            hint="write self-contained shards, which are larger: `gristmill export --format shards`",
+        )
 
 
 @contextmanager
@@ -321,6 +338,8 @@ def _selection(shard: Shard) -> pa.Table:
         "prefix": pa.array([shard.prefix] * count),
         "sequence": pa.array(np.arange(count)),
         "tokens": pa.array(shard.tokens.astype(np.int32)),
+        "bin": pa.array(shard.bins, pa.string()).take(pa.array(shard.bin)),
+        "bin_sequence": pa.array(shard.sequence),
     }
     return pa.table([columns[name] for name in SELECTION_SCHEMA.names], schema=SELECTION_SCHEMA)
 

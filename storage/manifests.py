@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from storage.commit import write_atomically
 from storage.errors import DatasetError
-from storage.parts import ROWS_PER_GROUP, Part, check_part, part_from_json, read_batches
+from storage.parts import ROWS_PER_GROUP, Part, check_part, part_from_json, read_batches, read_row
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -114,6 +114,10 @@ class Dataset:
         batches = list(self.batches(part, columns))
         schema = batches[0].schema if batches else self.schema(part, columns)
         return pa.Table.from_batches(batches, schema=schema)
+
+    def row(self, part: Part, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+        """One row of a part as a dictionary; only the row group that holds it is read. Raises IndexError beyond it."""
+        return read_row(self.path(part), row, columns)
 
     def schema(self, part: Part, columns: list[str] | None = None) -> pa.Schema:
         schema = pq.read_schema(self.path(part))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -123,9 +124,27 @@ def check_part(folder: Path, part: Part) -> None:
 
 def read_batches(path: Path, columns: list[str] | None = None, rows: int = ROWS_PER_GROUP) -> Iterator[pa.RecordBatch]:
     """Stream a Parquet file in batches of at most `rows` rows, one row group in memory at a time."""
+    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+
+
+def read_row(path: Path, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+    """One row of a Parquet file; only the row group that holds it is read. Raises IndexError beyond the file's rows."""
+    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if start <= row < start + count:
+                values: dict[str, Any] = file.read_row_group(group, columns).slice(row - start, 1).to_pylist()[0]
+                return values
+            start += count
+    raise IndexError(f"row {row} of {start} in {path.name}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+        yield
     except FileNotFoundError as error:
         raise DatasetError("a part is missing", at=str(path), hint="run the stage that writes it again") from error
     except pa.ArrowInvalid as error:

@@ -1,18 +1,19 @@
 """Token stores: every admitted document tokenized once, as Megatron pairs with a map back to the documents.
 
 A store part holds some rows of one documents part: `<identity>.bin` and `.idx`, the map `<identity>.parquet`, and a
-marker, written last and in this order, so that a killed write is simply done again. Each document is one sequence
-closed by the end-of-document id; a text without tokens has none. A wider policy adds a supplementary part with the
-rows not stored yet and leaves the others as they are: what is in a store depends on the policies it has served, the
-bytes of each part on its rows alone.
+marker, written last and in this order, so that a killed write is simply done again; `tokenizer.bins` then puts pairs
+together. Each document is one sequence closed by the end-of-document id; a text without tokens has none. A wider policy
+adds a supplementary part with the rows not stored yet and leaves the others as they are: what is in a store depends on
+the policies it has served, the bytes of each part on its rows alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,13 @@ def write_store_part(
     """Tokenize the `admitted` rows of one documents part; a store part that is whole already is returned unread.
 
     `batches` are all rows of `documents` in order, with the columns `doc_id` and `text`; `admitted` is int64, strictly
-    increasing. Part facts: `part`, `tokens`, `bytes`, `empty_rows`, `files` (size and sha256; none without tokens).
+    increasing. Part facts: `part`, `tokens`, `bytes`, `empty_rows`, `files` (size and sha256; none without tokens),
+    and `place` where a larger bin holds it.
     Raises DatasetError when a row is not in the part, ModelError when an id is outside the vocabulary.
     """
     _check_rows(documents, admitted)
     identity = _identity(encoder.vocabulary, documents, admitted)
-    if (existing := _find_whole(folder, identity)) is not None:
+    if (existing := find_whole_part(folder, identity)) is not None:
         return existing
     prefix = folder / identity
     empty: list[int] = []
@@ -81,6 +83,24 @@ def write_store_part(
             "files": {file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)} for file in files},
         },
     )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part lies in the pair `bin`: from sequence `first_sequence`, and `num_bytes` from `byte_offset` on."""
+
+    bin: str
+    first_sequence: int
+    byte_offset: int
+    num_bytes: int
+
+
+def place_of(part: Part) -> Place:
+    """A part that was not put into a larger bin has a pair of its own, named as it is."""
+    if "place" in part.facts:
+        return Place(**part.facts["place"])
+    own = part.facts["files"].get(f"{part.identity}.bin", {"bytes": 0})
+    return Place(part.identity, 0, 0, own["bytes"])
 
 
 def rows_not_yet_stored(folder: Path, documents: Part, admitted: Rows) -> Rows:
@@ -107,16 +127,30 @@ def rows_not_yet_stored(folder: Path, documents: Part, admitted: Rows) -> Rows:
     return np.setdiff1d(admitted, np.concatenate(stored), assume_unique=True)
 
 
-def publish_store(
-    folder: Path, vocabulary: Vocabulary, parts: Iterable[Part], *, documents: Collection[str] | None = None
-) -> Manifest:
-    """Write the store's manifest: its earlier parts, then the new ones of `parts`, each once.
+def list_store_parts(folder: Path, parts: Iterable[Part], documents: Collection[str] | None = None) -> list[Part]:
+    """What the store is to hold: the parts of its manifest, then the new ones of `parts`, each once.
 
     `documents` are checksums: store parts of other documents parts (ones that were since replaced) are left out.
     """
     earlier = find_manifest(folder)
     every = (*(earlier.parts if earlier else ()), *parts)
-    by_identity = {part.identity: part for part in every if documents is None or part.of in documents}
+    return list({part.identity: part for part in every if documents is None or part.of in documents}.values())
+
+
+def publish_store(
+    folder: Path,
+    vocabulary: Vocabulary,
+    parts: Iterable[Part],
+    *,
+    documents: Collection[str] | None = None,
+    packed: Mapping[str, Part] = MappingProxyType({}),
+) -> Manifest:
+    """Write the store's manifest: its earlier parts, then the new ones (`list_store_parts`).
+
+    `packed` are parts that stand now in a bin, by the identities that they had before.
+    """
+    earlier = find_manifest(folder)
+    listed = [packed.get(part.identity, part) for part in list_store_parts(folder, parts, documents)]
     described = {"name": STAGE, "version": VERSION, "vocabulary": asdict(vocabulary)}
     if earlier is not None and dict(earlier.stage) != described:
         raise ModelError(
@@ -126,13 +160,10 @@ def publish_store(
         )
     manifest = Manifest(
         kind="tokens",
-        identity=fingerprint({"stage": described, "parts": list(by_identity)}),
+        identity=fingerprint({"stage": described, "parts": [part.identity for part in listed]}),
         stage=described,
-        parts=tuple(by_identity.values()),
-        facts={
-            "tokens": sum(part.facts["tokens"] for part in by_identity.values()),
-            "bytes": sum(part.facts["bytes"] for part in by_identity.values()),
-        },
+        parts=tuple(listed),
+        facts={name: sum(part.facts[name] for part in listed) for name in ("tokens", "bytes")},
     )
     write_manifest(folder, manifest)
     return manifest
@@ -210,7 +241,7 @@ def _identity(vocabulary: Vocabulary, documents: Part, admitted: Rows) -> str:
     )
 
 
-def _find_whole(folder: Path, identity: str) -> Part | None:
+def find_whole_part(folder: Path, identity: str) -> Part | None:
     """The committed part; one whose pair was removed or cut loses its marker and counts as never written."""
     part = find_part(folder, identity)
     if part is None:

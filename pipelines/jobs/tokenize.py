@@ -1,10 +1,12 @@
 """The token store job: every kept document tokenized once per tokenizer, part by part.
 
-A part whose rows are all stored is left alone; newly kept rows go to a supplementary part.
+A part whose rows are all stored is left alone; newly kept rows go to a supplementary part. New pairs are put together
+into bins of about 4 GB before the manifest names them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
 from storage.identity import fingerprint
-from storage.manifests import align, open_dataset
-from storage.parts import part_from_json, part_to_json
+from storage.manifests import Manifest, align, find_manifest, open_dataset
+from storage.parts import Part, part_from_json, part_to_json
+from tokenizer.bins import pack_bin, plan_bins, remove_loose
 from tokenizer.encode import Encoder
-from tokenizer.store import publish_store, rows_not_yet_stored, write_store_part
+from tokenizer.store import list_store_parts, publish_store, rows_not_yet_stored, write_store_part
 from tokenizer.vocabulary import read_vocabulary
 
 
@@ -44,9 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     report = run_parts(job, tasks, tokenize_part, total=len(tasks), stage="tokenize")
     report.require_all()
     parts = [part_from_json(result["part"]) for result in report.results if result and result["part"]]
-    vocabulary = read_vocabulary(folder.vocabulary(tokenizer)).vocabulary
-    here = {part.sha256 for part in documents.parts}
-    manifest = publish_store(folder.tokens(tokenizer), vocabulary, parts, documents=here)
+    manifest = _publish(job, folder.tokens(tokenizer), parts, {part.sha256 for part in documents.parts})
     return {
         "identity": manifest.identity,
         "tokenizer": tokenizer,
@@ -54,6 +55,42 @@ def run(job: Job) -> dict[str, Any]:
         "tokens": manifest.facts["tokens"],
         "bytes": manifest.facts["bytes"],
     }
+
+
+def _publish(job: Job, store: Path, parts: Sequence[Part], documents: Collection[str]) -> Manifest:
+    """Put the new parts together into bins, name all of them in the manifest, and remove the pairs they came in."""
+    earlier = find_manifest(store)
+    published = {part.identity for part in earlier.parts} if earlier else set()
+    groups = plan_bins(list_store_parts(store, parts, documents), published)
+    packed = dict(pair for result in _pack(job, store, groups) for pair in result)
+    vocabulary = read_vocabulary(RunFolder(job.run_folder).vocabulary(job.spec["tokenizer"])).vocabulary
+    manifest = publish_store(store, vocabulary, parts, documents=documents, packed=packed)
+    remove_loose(store, packed, published)
+    return manifest
+
+
+def _pack(job: Job, store: Path, groups: Sequence[Sequence[Part]]) -> Iterator[Iterator[tuple[str, Part]]]:
+    """Of each group: the identities that its parts had, and the parts in their bin."""
+    if not groups:
+        return
+    tasks = [
+        PartTask(
+            identity=fingerprint([part.identity for part in group]),
+            arguments={"store": str(store), "parts": [part_to_json(part) for part in group]},
+        )
+        for group in groups
+    ]
+    report = run_parts(job, tasks, pack_parts, total=len(tasks), stage="tokenize")
+    report.require_all()
+    for group, result in zip(groups, report.results, strict=True):
+        assert result is not None
+        yield zip((part.identity for part in group), map(part_from_json, result["parts"]), strict=True)
+
+
+def pack_parts(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write one bin."""
+    packed = pack_bin(Path(arguments["store"]), [part_from_json(part) for part in arguments["parts"]])
+    return {"parts": [part_to_json(part) for part in packed]}
 
 
 @lru_cache(maxsize=2)

@@ -114,6 +114,8 @@ def test_the_selection_leads_from_each_document_to_its_tokens(written: Written) 
         assert sequence[0] == number and len(sequence) == row["tokens"]
         assert counts[row["split"]][number] == row["repeats"]
         assert row["prefix"].startswith(f"{row['split']}/{row['source']}-")
+        stored = IndexedReader(written.run.root / "tokens" / row["bin"])[row["bin_sequence"]]
+        assert np.array_equal(stored, sequence)
 
 
 def test_tokens_are_linked_and_the_run_may_move(written: Written, tmp_path: Path) -> None:
@@ -215,6 +217,14 @@ def test_a_plan_of_another_corpus_or_recipe_is_refused(
     with pytest.raises(DatasetError, match="another recipe"):
         write_mixture(tmp_path / "x", written.plan, other, written.corpus, vocabulary=vocabulary)
     assert not (tmp_path / "x").exists()
+
+
+def test_more_shards_than_megatron_can_number_are_refused(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixtures.select.TOO_MANY_PREFIXES", 6)
+    vocabulary, target = written.run.vocabulary(), written.run.root / "mixtures" / "large"
+    with pytest.raises(DatasetError, match="would have 6 training shards; Megatron takes fewer than 6"):
+        write_mixture(target, written.plan, written.recipe, written.corpus, vocabulary=vocabulary)
+    assert not target.exists()
 
 
 def test_a_damaged_store_is_found_before_anything_is_published(written: Written, tmp_path: Path) -> None:

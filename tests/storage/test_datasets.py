@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from storage import manifests
 from storage.commit import TEMPORARY_PREFIX, write_atomically
 from storage.errors import DatasetError, ResourceError
 from storage.manifests import Manifest, align, open_dataset, read_manifest, write_manifest
-from storage.parts import commit_table, find_part
+from storage.parts import ROWS_PER_GROUP, commit_table, find_part
 from storage.schema import DOCUMENTS, Document, documents_table
 
 SCHEMA = pa.schema([("number", pa.int64()), ("word", pa.string())])
@@ -59,6 +60,27 @@ def test_rows_come_back_in_order_through_the_manifest_alone(tmp_path: Path) -> N
     assert [p.identity for p in dataset.parts] == ["a" * 32]
     assert dataset.read(part, ["number"])["number"].to_pylist() == list(range(2500))
     assert max(batch.num_rows for batch in dataset.batches(part, rows=100)) == 100
+
+
+def test_one_row_is_read_from_its_row_group_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 2 * ROWS_PER_GROUP + 5
+    part = commit_table(tmp_path, "a" * 32, table(rows), schema=SCHEMA)
+    publish(tmp_path, part)
+    dataset = open_dataset(tmp_path)
+    read = []
+    whole = pq.ParquetFile.read_row_group
+
+    def noted(self: pq.ParquetFile, group: int, *rest: object) -> pa.Table:
+        read.append(group)
+        return whole(self, group, *rest)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    for row in (0, ROWS_PER_GROUP - 1, ROWS_PER_GROUP, rows - 1):
+        assert dataset.row(part, row) == {"number": row, "word": f"w{row % 7}"}
+    assert dataset.row(part, 8, ["word"]) == {"word": "w1"}
+    assert read == [0, 0, 1, 2, 0]
+    with pytest.raises(IndexError):
+        dataset.row(part, rows)
 
 
 def test_a_long_list_of_parts_moves_to_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
