@@ -9,67 +9,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 
 from pipelines.environment import prepare_environment
 from pipelines.fit_cli import fit
+from pipelines.language_model_cli import annotate, synthesize
+from pipelines.shared_options import OUT, on_ray
+from pipelines.study_cli import search_mixture, validate
 from storage.errors import CurationError, GristmillError
-
-Command = TypeVar("Command", bound=Callable[..., object])
-OUT = click.option("--out", default="runs/default", show_default=True, metavar="FOLDER", help="The run's folder.")
-
-
-MODEL_OPTIONS = (
-    click.option(
-        "--server", default=None, metavar="URL", help="An OpenAI-compatible server, e.g. http://localhost:8000/v1."
-    ),
-    click.option(
-        "--model", default=None, metavar="NAME|PATH", help="The server's model; without one, a folder for vLLM."
-    ),
-    click.option(
-        "--api-key-env",
-        "key_variable",
-        default=None,
-        metavar="NAME",
-        help="Environment variable with the server's key.",
-    ),
-    click.option(
-        "--constraint",
-        type=click.Choice(["auto", "structured_outputs", "guided_choice", "response_format", "none"]),
-        default="auto",
-        show_default=True,
-        help="How the server is told what form an answer has; auto asks vLLM for its version.",
-    ),
-    click.option("--concurrency", type=int, default=64, show_default=True, help="Requests in flight."),
-    click.option(
-        "--timeout", "timeout_seconds", type=float, default=120.0, show_default=True, help="Seconds for one request."
-    ),
-    click.option("--tensor-parallel", type=int, default=1, show_default=True, help="GPUs of one copy of the model."),
-    click.option("--max-tokens", type=int, default=None, help="Context of the model in vLLM.  [default: the model's]"),
-    click.option(
-        "--dtype", default="auto", show_default=True, help="Number format of the model in vLLM, e.g. bfloat16."
-    ),
-    click.option(
-        "--chat-template-option",
-        "template_options",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Option of the model's chat template, e.g. enable_thinking=false. Repeatable.",
-    ),
-)
-
-
-def of_model(command: Command) -> Command:
-    """A command with the options that say which language model is asked, and how."""
-    for option in reversed(MODEL_OPTIONS):
-        command = option(command)
-    return command
-
 
 STOPPED = "stopped; run the same command to go on where it was"
 
@@ -190,132 +142,13 @@ def cli() -> None:
 @click.option("--preset", default="tiny", show_default=True, help="The model to train.")
 @click.option("--train-steps", type=int, default=None, help="Training steps.  [default: the preset's]")
 @click.option("--part-megabytes", type=float, default=None, help="Text of a documents part.  [default: 256]")
-@click.option(
-    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
-)
-@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
+@on_ray
 @OUT
 def run(**options: object) -> None:
     """Curate, mix, tokenize, train, evaluate and report. Finished work is never done twice."""
     from pipelines.commands.run import run_command
 
     run_command(options)
-
-
-@cli.command()
-@OUT
-@click.option("--by", default="quality.bucket", show_default=True, metavar="SQL", help="A bucket, from 0 to 19.")
-@click.option("--groups", type=int, default=5, show_default=True, help="Ranges that the buckets are cut into.")
-@click.option("--where", default=None, metavar="SQL", help="Documents that count, e.g. \"language.label = 'en'\".")
-@click.option("--reference", default=None, metavar="SQL", help="Documents that are measured on and not learned from.")
-@click.option("--tokens", type=int, default=1_000_000, show_default=True, help="Tokens that each model learns from.")
-@click.option("--heldout", type=int, default=20_000, show_default=True, help="Held-out tokens of each range.")
-@click.option("--max-epochs", type=float, default=4.0, show_default=True, help="How often a document is repeated.")
-@click.option("--preset", default="tiny", show_default=True, help="The model to train.")
-@click.option("--seeds", type=int, default=1, show_default=True, help="Models of each range.")
-@click.option("--policy", default=None, metavar="YAML", help="What counts.  [default: the run's, without its scores]")
-@click.option(
-    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
-)
-@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
-def validate(**options: object) -> None:
-    """Train a model on each range of a score's buckets, and compare what they learned."""
-    from pipelines.commands.validate import validate_command
-
-    validate_command(options)
-
-
-@cli.command()
-@OUT
-@click.option(
-    "--rubric",
-    default="educational_direct_en",
-    show_default=True,
-    metavar="YAML",
-    help="A rubric file, or a shipped one.",
-)
-@of_model
-@click.option("--sample", type=int, default=1000, show_default=True, help="Documents to rate.")
-@click.option(
-    "--most-per-stratum",
-    type=int,
-    default=None,
-    help="At most so many of one source, language and length.  [default: all]",
-)
-@click.option(
-    "--share",
-    type=click.Choice(["proportional", "equal"]),
-    default="proportional",
-    show_default=True,
-    help="Strata give documents by their size, or alike.",
-)
-@click.option("--where", default=None, metavar="SQL", help="Condition on documents, e.g. \"language.label = 'en'\".")
-@click.option("--dropped", is_flag=True, default=False, help="Rate documents that the policy dropped too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="Temperature of the model.")
-@click.option(
-    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
-)
-@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
-def annotate(**options: object) -> None:
-    """Have a language model rate a sample of a run's documents; finished ratings are never paid for twice."""
-    from pipelines.commands.annotate import annotate_command
-
-    annotate_command(options)
-
-
-cli.add_command(fit)
-
-
-@cli.command()
-@OUT
-@click.option(
-    "--brief",
-    default="chain_of_thought",
-    show_default=True,
-    metavar="YAML",
-    help="A brief file, or a shipped one: what is to be written.",
-)
-@of_model
-@click.option("--sample", type=int, default=1000, show_default=True, help="Documents to write from.")
-@click.option(
-    "--most-per-stratum",
-    type=int,
-    default=None,
-    help="At most so many of one source, language and length.  [default: all]",
-)
-@click.option(
-    "--share",
-    type=click.Choice(["proportional", "equal"]),
-    default="proportional",
-    show_default=True,
-    help="Strata give documents by their size, or alike.",
-)
-@click.option("--where", default=None, metavar="SQL", help="Condition on documents.  [default: the brief's]")
-@click.option("--dropped", is_flag=True, default=False, help="Write from documents that the policy dropped too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
-@click.option(
-    "--most-copied",
-    type=float,
-    default=None,
-    metavar="SHARE",
-    help="Leave out texts of which more stands in their source.  [default: the brief's]",
-)
-@click.option(
-    "--benchmarks", multiple=True, metavar="[NAME=]PATH", help="Leave out texts that hold items of these. Repeatable."
-)
-@click.option(
-    "--benchmark-field", multiple=True, metavar="ROLE=FIELD", help="Field of benchmark rows, e.g. question=prompt."
-)
-@click.option(
-    "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
-)
-@click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]")
-def synthesize(**options: object) -> None:
-    """Have a language model write documents from a run's own; what is written is never paid for twice."""
-    from pipelines.commands.synthesize import synthesize_command
-
-    synthesize_command(options)
 
 
 @cli.command()
@@ -440,6 +273,10 @@ def doctor(out: str) -> None:
     from pipelines.commands.doctor import doctor_command
 
     doctor_command(Path(out))
+
+
+for command in (validate, search_mixture, annotate, synthesize, fit):
+    cli.add_command(command)
 
 
 def main() -> None:

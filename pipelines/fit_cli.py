@@ -5,12 +5,9 @@ Options that are not given are None, so a preset's own numbers stand unless some
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import click
 
-Command = TypeVar("Command", bound=Callable[..., object])
+from pipelines.shared_options import Command
 
 SHARED_OPTIONS = (
     click.argument("data", metavar="YAML|FOLDER|FILE"),

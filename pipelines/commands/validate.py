@@ -14,7 +14,8 @@ from mixtures.wording import align_columns
 from pipelines.commands.run import quiet_prefect
 from pipelines.request import saved_request
 from pipelines.story import run_folder_at
-from pipelines.validation import ValidationRequest, find_finished, plan_validation, table_of
+from pipelines.studies import find_finished
+from pipelines.validation import ValidationRequest, plan_validation, table_of
 
 
 def validate_command(options: Mapping[str, Any]) -> None:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
 from typing import Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
 from pipelines.flows.parameters import continued_request
 from pipelines.flows.session import Session, session
-from pipelines.flows.tasks import RETRIES, StepProgress, do, is_worth_retrying, publish_table
-from pipelines.jobs.submission import submission_id, submit_stage
-from pipelines.progress import observer
-from pipelines.validation import (
-    ValidationPlan,
-    ValidationRequest,
-    compare_proxies,
-    find_finished,
-    plan_validation,
-    table_of,
-)
-from storage.commit import write_atomically
-from storage.errors import disk_errors
-
-STEP = "proxies"
+from pipelines.flows.studies import mix_study, train_proxies
+from pipelines.flows.tasks import publish_table
+from pipelines.studies import find_finished, write_result
+from pipelines.validation import ValidationPlan, ValidationRequest, compare_proxies, plan_validation, table_of
 
 
 @flow(name="validate", validate_parameters=False)
@@ -55,45 +40,8 @@ def validate(
 
 
 def validate_run(run: Session, plan: ValidationPlan) -> dict[str, Any]:
-    """Judge, tokenize and mix by the validation's own policy and recipe; then train, and compare."""
-    run.cluster()  # opened here, so that the steps below share it
-    inner = dataclasses.replace(run, request=plan.run, folder=plan.folder)
-    for step in ("judge", "vocabulary", "tokenize", "plan"):
-        record = do(inner, step)
-    observer().said(record.result["text"])
-    mixture = do(inner, "mix").result["mixture"]
-    result = compare_proxies(plan, train_proxies(inner, plan, mixture)["proxies"])
-    write_atomically(plan.folder.result, (json.dumps(result, indent=1) + "\n").encode())
+    """Mix, train a proxy for each range and seed, and compare."""
+    inner, mixture = mix_study(run, plan)
+    result = compare_proxies(plan, train_proxies(inner, plan, mixture, plan.request.proxies()))
+    write_result(plan, result)
     return result
-
-
-@task(
-    name=STEP, task_run_name=STEP, cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=2,
-    retry_condition_fn=is_worth_retrying,
-)  # fmt: skip
-def train_proxies(run: Session, plan: ValidationPlan, mixture: str) -> dict[str, Any]:
-    """Submit the job: a core or a GPU for each proxy."""
-    cluster, progress, started = run.cluster(), StepProgress(STEP), time.monotonic()
-    observer().started(STEP)
-    spec = {
-        **plan.training,
-        "identity": plan.identity,
-        "home": str(plan.folder.home / "proxies"),
-        "mixture": mixture,
-        "sources": list(plan.request.ranges()),
-        "seeds": list(range(1, plan.request.seeds + 1)),
-    }
-    with disk_errors(plan.folder.home):
-        outcome = submit_stage(
-            cluster,
-            job=STEP,
-            spec=spec,
-            run_folder=run.folder.root,
-            submission_id=submission_id(run=run.folder.root.name, stage=STEP, identity=plan.identity),
-            gpus=1.0 if cluster.gpus >= 1 else 0.0,
-            on_progress=progress.update,
-        )
-    progress.finish()
-    told = f"{len(outcome.result['proxies'])} models, {plan.steps:,} steps each"
-    observer().finished(STEP, told, time.monotonic() - started, reused=outcome.rejoined)
-    return outcome.result

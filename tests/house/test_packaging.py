@@ -151,7 +151,9 @@ def deployments(project_root: Path) -> dict[str, tuple[Path, str]]:
 def test_every_deployment_names_a_flow(project_root: Path) -> None:
     found = deployments(project_root)
     fits = {"fit-fasttext", "fit-encoder"}
-    assert set(found) == {"whole", "curate", "mix", "train", "validate", "annotate", "synthesize"} | fits
+    assert (
+        set(found) == {"whole", "curate", "mix", "train", "validate", "search-mixture", "annotate", "synthesize"} | fits
+    )
     for file, function in found.values():
         assert "out" in parameters(file, function)
 

@@ -283,20 +283,26 @@ def test_the_trainer_opens_the_folder(written: Written) -> None:
     assert set(mixture.heldout) == {"web", "wiki"}
 
 
-def test_a_subset_is_one_source_measured_on_all_held_out_texts(written: Written) -> None:
-    from mixtures.subset import write_subset
+def test_a_variant_has_other_weights_and_the_same_held_out_texts(written: Written) -> None:
+    from mixtures.variant import write_variant
     from trainer.mixture import open_mixture
 
-    whole = open_mixture(written.folder)
-    for source in written.plan.sources:
-        subset = open_mixture(write_subset(written.folder, source.name, written.run.root / "apart" / source.name))
-        assert subset.train_tokens == source.tokens_given and {shard.source for shard in subset.train} == {source.name}
-        assert subset.heldout.keys() == whole.heldout.keys() and subset.identity != whole.identity
+    whole, sources = open_mixture(written.folder), written.plan.sources
+    apart = written.run.root / "apart"
+    weights = {source.name: float(i + 1) for i, source in enumerate(sources)}
+    variants = [{source.name: 1.0} for source in sources] + [weights]
+    for i, asked in enumerate(variants):
+        variant = open_mixture(write_variant(written.folder, asked, apart / str(i)))
+        assert variant.train_tokens == sum(source.tokens_given for source in sources if source.name in asked)
+        for name, weight in asked.items():
+            shares = [shard.weight for shard in variant.train if shard.source == name]
+            assert sum(shares) == pytest.approx(weight) and min(shares) > 0
+        assert variant.heldout.keys() == whole.heldout.keys() and variant.identity != whole.identity
         for name in whole.heldout:
-            ours, theirs = subset.heldout_readers(name), whole.heldout_readers(name)
+            ours, theirs = variant.heldout_readers(name), whole.heldout_readers(name)
             assert [reader.num_tokens for reader in ours] == [reader.num_tokens for reader in theirs]
     with pytest.raises(DatasetError, match="does not train on `books`"):
-        write_subset(written.folder, "books", written.run.root / "none")
+        write_variant(written.folder, {"books": 1.0}, apart / "none")
 
 
 SIZES = st.lists(st.tuples(st.booleans(), st.integers(2, 60)), min_size=4, max_size=25)

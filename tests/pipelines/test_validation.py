@@ -12,12 +12,11 @@ from mixtures.policy import load_policy
 from mixtures.recipe import load_recipe
 from pipelines.request import RunRequest
 from pipelines.run_folder import RunFolder, StepRecord, require_step, write_step
+from pipelines.studies import REFERENCE, find_finished
 from pipelines.validation import (
-    REFERENCE,
     ValidationPlan,
     ValidationRequest,
     compare_proxies,
-    find_finished,
     plan_validation,
     table_of,
 )
@@ -103,7 +102,7 @@ def test_what_cannot_be_is_refused(folder: RunFolder) -> None:
 
 def proxy(source: str, seed: int, **bits: float) -> dict[str, Any]:
     return {
-        "source": source,
+        "name": source,
         "seed": seed,
         "tokens": 1000,
         "bits_per_byte": {k.replace("_", "-"): v for k, v in bits.items()},

@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+OUT = click.option("--out", default="runs/default", show_default=True, metavar="FOLDER", help="The run's folder.")
+RAY_OPTIONS = (
+    click.option(
+        "--ray-address", envvar="RAY_ADDRESS", default=None, help="A running Ray cluster.  [default: start one here]"
+    ),
+    click.option("--workers", type=int, default=None, help="CPUs of the embedded Ray.  [default: all]"),
+)
+
+
+def on_ray(command: Command) -> Command:
+    """A command with the options that say where its jobs run."""
+    for option in reversed(RAY_OPTIONS):
+        command = option(command)
+    return command
