@@ -3,7 +3,7 @@
 The whole command runs on six sources of real text in four languages: `gristmill run`, then `gristmill search-mixture`.
 Invariant: laws and peers are fitted to the same proxies and judged on the same held-out mixtures; the ceiling is the
 rank correlation between two seeds of those. Trade-off: models under a million parameters and some hundred thousand
-tokens each, so that ninety of them train in a quarter of an hour on two cores.
+tokens each, so that eighty of them train in a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ name: six_sources
 seed: 20240229
 sequence_length: 128
 policy: policy.yaml
-tokenizer: {train: {vocabulary_size: 8k}}
+tokenizer: {train: {vocabulary_size: 4k}}
 heldout: {share: 0.05}
 sources:
 """
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the real texts lie")
     parser.add_argument("--out", type=Path, help="keep the run here, and go on with it (default: a temporary folder)")
-    parser.add_argument("--mixtures", type=int, default=48)
-    parser.add_argument("--heldout-mixtures", type=int, default=24)
+    parser.add_argument("--mixtures", type=int, default=40)
+    parser.add_argument("--heldout-mixtures", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=300_000)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
