@@ -36,6 +36,8 @@ BLEND, VOCABULARY, TOKENIZER = "blend.json", "vocabulary.json", "tokenizer.json"
 PLAN, SELECTION = "plan.json", "selection.parquet"
 FORMAT_VERSION = 1
 SPLITS = ("train", "heldout")
+ROWS_PER_GROUP = 1 << 16
+"""Of the selection: what is read to look one document up."""
 TOO_MANY_PREFIXES = 32_767
 """Megatron numbers the datasets of a blend with 16 bits."""
 
@@ -235,7 +237,7 @@ def _write(
             for shard in shards:
                 _check_stored(store, shard, np.dtype(facts["dtype"]))
                 _write_shard(folder, shard, place(folder, shard), np.dtype(facts["dtype"]))
-                file.write_table(_selection(shard))
+                file.write_table(_selection(shard), row_group_size=ROWS_PER_GROUP)
         for name in (VOCABULARY, TOKENIZER):
             write_atomically(folder / name, (vocabulary / name).read_bytes())
         write_atomically(folder / PLAN, plan.to_json().encode())

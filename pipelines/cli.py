@@ -19,6 +19,7 @@ import click
 from pipelines.environment import prepare_environment
 from pipelines.fit_cli import fit
 from pipelines.language_model_cli import annotate, synthesize
+from pipelines.shards_cli import shards, where
 from pipelines.shared_options import OUT, on_ray
 from pipelines.study_cli import search_mixture, validate
 from storage.errors import CurationError, GristmillError
@@ -209,6 +210,10 @@ def why(document: str, out: str, policy: str | None, as_json: bool) -> None:
     from pipelines.commands.why import why_command
 
     why_command(document, Path(out), policy=policy, as_json=as_json)
+
+
+cli.add_command(where)
+cli.add_command(shards)
 
 
 @cli.command()

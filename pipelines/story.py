@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from mixtures.corpus import ensemble_of
 from mixtures.ensemble import evaluate_ensemble
+from pipelines.document_map import offsets_of
 from pipelines.run_folder import RunFolder, find_step
 from storage.errors import InputError
-from storage.manifests import MANIFEST, Dataset, open_dataset
+from storage.manifests import MANIFEST, open_dataset
+from storage.megatron import IndexedReader
 from storage.parts import Part
 from storage.schema import IDENTIFIER
 from tokenizer.store import open_store
@@ -112,18 +114,8 @@ def _key(asked: str) -> tuple[str, pa.Scalar]:
     return "url", pa.scalar(asked, pa.string())
 
 
-def _row(dataset: Dataset, part: Part, row: int, columns: list[str] | None = None) -> dict[str, Any]:
-    start = 0
-    for batch in dataset.batches(part, columns):
-        if row < start + batch.num_rows:
-            values: dict[str, Any] = batch.slice(row - start, 1).to_pylist()[0]
-            return values
-        start += batch.num_rows
-    return {}
-
-
 def _document(folder: RunFolder, found: Found) -> dict[str, Any]:
-    values = _row(open_dataset(folder.documents), found.part, found.row)
+    values = open_dataset(folder.documents).row(found.part, found.row)
     text = values.pop("text")
     return {**_readable(values), "characters": len(text), "bytes": len(text.encode()), "begins": text[:EXCERPT]}
 
@@ -165,14 +157,14 @@ def _attributes(found: Found, *places: Path) -> dict[str, Any]:
         dataset = open_dataset(place)
         for part in dataset.parts:
             if part.of == found.part.sha256:
-                measured |= {name: value for name, value in _row(dataset, part, found.row).items() if name != "doc_id"}
+                measured |= {name: value for name, value in dataset.row(part, found.row).items() if name != "doc_id"}
     return measured
 
 
 def _decided(folder: RunFolder, found: Found, policy: str) -> dict[str, Any]:
     decisions = folder.decisions(policy)
     verdicts, reasons = open_dataset(decisions / "verdicts"), open_dataset(decisions / "reasons")
-    verdict = next((_row(verdicts, part, found.row) for part in verdicts.parts if part.of == found.part.sha256), {})
+    verdict = next((verdicts.row(part, found.row) for part in verdicts.parts if part.of == found.part.sha256), {})
     rows: list[dict[str, Any]] = []
     for part in reasons.parts:
         if part.of == found.part.sha256:
@@ -184,7 +176,7 @@ def _decided(folder: RunFolder, found: Found, policy: str) -> dict[str, Any]:
 def _stored(folder: RunFolder, found: Found) -> list[dict[str, Any]]:
     places = []
     for store in sorted((folder.root / "tokens").glob("*")):
-        if (store / MANIFEST).exists() and (location := open_store(store).find(found.doc_id)):
+        if (store / MANIFEST).exists() and (location := open_store(store).find(found.doc_id, found.part.identity)):
             places.append({"tokenizer": store.name, **location.__dict__})
     return places
 
@@ -195,8 +187,14 @@ def _mixed(folder: RunFolder, found: Found) -> list[dict[str, Any]]:
         selection = mixture / "selection.parquet"
         if selection.exists():
             table = pq.read_table(selection, filters=[("doc_id", "=", found.doc_id)])
-            taken += [{"mixture": mixture.name, **_readable(row)} for row in table.to_pylist()]
+            taken += [_taken(mixture, row) for row in table.to_pylist()]
     return taken
+
+
+def _taken(mixture: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """A selection's row, and where the document begins in its shard, in tokens, once a repeat."""
+    offsets = offsets_of(IndexedReader(mixture / row["prefix"]), row["sequence"])
+    return {"mixture": mixture.name, **_readable(row), "offsets": offsets}
 
 
 def _readable(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,20 @@ files start with `.tmp-`; `gristmill gc` removes those that a killed process lef
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.errors import disk_errors
+from storage.errors import DatasetError, disk_errors
 
 TEMPORARY_PREFIX = ".tmp-"
+LOCK_SECONDS = 0.2
 
 
 def write_atomically(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
@@ -45,6 +48,44 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def exclusive(path: Path, *, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold `path` for one writer; a process that dies lets go of it.
+
+    Raises DatasetError when another writer still holds it after `wait_seconds`.
+    """
+    lock = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.lock")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + wait_seconds
+        while (descriptor := _try_lock(lock)) is None:
+            if time.monotonic() >= deadline:
+                raise DatasetError(
+                    "another process is writing to this path",
+                    at=str(path),
+                    hint="wait until it is done, or name another path; one that was killed holds nothing",
+                )
+            time.sleep(LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _try_lock(lock: Path) -> int | None:
+    """An open descriptor that holds the lock, or None. A file that its owner unlinked meanwhile is no lock any more."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
 
 
 def sync_folder(folder: Path) -> None:

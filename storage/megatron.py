@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from storage.commit import atomic_path, write_atomically
+from storage.commit import atomic_path, exclusive, write_atomically
 from storage.errors import DatasetError, disk_errors
 
 MAGIC = b"MMIDIDX\x00\x00"
@@ -45,6 +45,11 @@ def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
 def bin_path(prefix: Path) -> Path:
     """The token file of a prefix."""
     return prefix.with_name(prefix.name + ".bin")
+
+
+def prefix_of(path: Path) -> Path:
+    """The prefix that a path names, itself or by one of its two files."""
+    return path.with_suffix("") if path.suffix in (".bin", ".idx") else path
 
 
 def idx_path(prefix: Path) -> Path:
@@ -84,15 +89,17 @@ class IndexedWriter:
     """Writes one `.bin`/`.idx` pair, one sequence a document; nothing stands under the final names before `finish`.
 
     Use it as a context manager (leaving it finishes, an exception leaves no trace), or call `finish` yourself.
+    Raises DatasetError when another writer of the same prefix is not done after `wait_seconds`.
     """
 
-    def __init__(self, prefix: Path, dtype: npt.DTypeLike) -> None:
+    def __init__(self, prefix: Path, dtype: npt.DTypeLike, *, wait_seconds: float = 0) -> None:
         self.prefix = prefix
         self.dtype = np.dtype(dtype)
         _code_of(self.dtype)
         self._limits = np.iinfo(self.dtype)
         self._lengths: list[int] = []
-        self._commit = ExitStack()
+        self._held, self._commit = ExitStack(), ExitStack()
+        self._held.enter_context(exclusive(prefix, wait_seconds=wait_seconds))
         temporary = self._commit.enter_context(atomic_path(bin_path(prefix)))
         self._file = self._commit.enter_context(open(temporary, "wb", buffering=WRITE_BUFFER_BYTES))
 
@@ -105,7 +112,8 @@ class IndexedWriter:
         if kind is None:
             self.finish()
         else:
-            self._commit.__exit__(kind, error, trace)
+            with self._held:
+                self._commit.__exit__(kind, error, trace)
 
     def add(self, tokens: npt.ArrayLike) -> None:
         """Append one document of token ids. Raises DatasetError for an id that the dtype cannot hold."""
@@ -118,6 +126,10 @@ class IndexedWriter:
 
     def finish(self) -> None:
         """Commit the `.bin`, then the `.idx` that makes it a dataset."""
+        with self._held:
+            self._finish()
+
+    def _finish(self) -> None:
         self._commit.close()
         lengths_N = np.array(self._lengths, dtype=np.int32)
         pointers_N = np.zeros(len(lengths_N), dtype=np.int64)
@@ -185,6 +197,39 @@ class IndexedReader:
             raise IndexError(f"sequence {sequence} has {available} tokens from {offset} on, {count} were asked for")
         start = int(self.pointers[sequence]) + offset * self.dtype.itemsize
         return np.frombuffer(self._bin, self.dtype, count, start)
+
+    def find_token(self, offset: int) -> tuple[int, int]:
+        """(sequence, token in it) of the token at `offset` in the index's order. Raises IndexError beyond the last."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        if not 0 <= offset < self.num_tokens:
+            raise IndexError(f"token {offset} of {self.num_tokens}")
+        sequence = int(np.searchsorted(ends, offset, side="right"))
+        return sequence, offset - int(ends[sequence]) + int(self.lengths[sequence])
+
+    def find_byte(self, offset: int) -> tuple[int, int]:
+        """(sequence, token in it) of the first sequence that holds a byte of the `.bin`. Raises IndexError if none."""
+        holds = (self.pointers <= offset) & (offset < self.pointers + self.lengths.astype(np.int64) * self.itemsize)
+        if not holds.any():
+            raise IndexError(f"no sequence of this index holds byte {offset}")
+        sequence = int(np.argmax(holds))
+        return sequence, (offset - int(self.pointers[sequence])) // self.itemsize
+
+    def start_of(self, sequence: int) -> int:
+        """The offset of a sequence's first token in the index's order."""
+        return int(self.lengths[:sequence].sum(dtype=np.int64))
+
+    def bytes_at(self, start: int, size: int) -> memoryview:
+        """`size` bytes of the `.bin` from `start` on, a view into the mapped file."""
+        return memoryview(self._bin)[start : start + size]
+
+    @property
+    def stored(self) -> Tokens:
+        """All ids of the `.bin`, whatever the index points to; what is left of a cut file is not among them."""
+        return np.frombuffer(self._bin, self.dtype, len(self._bin) // self.itemsize)
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
 
     @property
     def num_tokens(self) -> int:

@@ -32,6 +32,8 @@ from tokenizer.vocabulary import Vocabulary
 
 STAGE = "tokenize"
 VERSION = 1
+ORPHAN_SECONDS = 600.0
+"""How long a worker of a run that was killed is waited for, if it still writes the same part."""
 MAP = pa.schema(
     [
         pa.field("bin", pa.string(), nullable=False),
@@ -186,10 +188,13 @@ class TokenStore:
     dataset: Dataset
     vocabulary: Vocabulary
 
-    def find(self, doc_id: bytes) -> Location | None:
-        """The first place that holds the document, or None. Reads the maps' columns, a part at a time."""
+    def find(self, doc_id: bytes, documents: str | None = None) -> Location | None:
+        """The first place that holds the document, or None. Reads the maps' columns, a part at a time.
+
+        `documents` is the identity of the documents part that it is in, if that is known: no other map is read then.
+        """
         columns = [*Location.__dataclass_fields__, "doc_id"]
-        for part in self.dataset.parts:
+        for part in (part for part in self.dataset.parts if documents in (None, part.facts["part"])):
             table = self.dataset.read(part, columns)
             hits = table.filter(pc.equal(table["doc_id"], pa.scalar(doc_id, IDENTIFIER)))
             if hits.num_rows:
@@ -291,7 +296,9 @@ def _write_pair(
             if not len(closed.ids):
                 continue
             _check_ids(closed.ids, vocabulary)
-            writer = writer or opened.enter_context(IndexedWriter(prefix, vocabulary.dtype))
+            writer = writer or opened.enter_context(
+                IndexedWriter(prefix, vocabulary.dtype, wait_seconds=ORPHAN_SECONDS)
+            )
             ids = closed.ids.astype(vocabulary.dtype)
             for start, stop in zip(closed.offsets, closed.offsets[1:], strict=False):
                 writer.add(ids[start:stop])

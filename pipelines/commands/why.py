@@ -65,7 +65,7 @@ def _print(console: Console, story: dict[str, Any]) -> None:
             console,
             "mixture",
             f"{taken['mixture'][:12]}: {taken['split']} of source {taken['source']}, {taken['repeats']} times, "
-            f"{taken['prefix']} from sequence {taken['sequence']}",
+            f"{taken['prefix']} from sequence {taken['sequence']}, token {_listed(taken['offsets'])}",
         )
 
 
@@ -126,6 +126,10 @@ def _heading(console: Console, text: str) -> None:
 
 def _line(console: Console, name: str, value: object) -> None:
     console.print(Text.assemble((f"  {name:<{_INDENT - 3}} ", "dim"), str(value)), soft_wrap=True)
+
+
+def _listed(offsets: list[int]) -> str:
+    return ", ".join(f"{offset:,}" for offset in offsets)
 
 
 def _number(value: Any) -> str:
