@@ -227,7 +227,7 @@ def _write(
         return target
     _check_count(shards, target)
     facts = json.loads((vocabulary / VOCABULARY).read_bytes())
-    with _new_folder(target) as folder:
+    with new_folder(target) as folder:
         for split in SPLITS:
             (folder / split).mkdir()
         with (
@@ -259,7 +259,7 @@ def _check_count(shards: Sequence[Shard], target: Path) -> None:
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` that takes its name when all went well; a second writer's equal folder wins in peace."""
     folder = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{uuid.uuid4().hex[:12]}"
     with disk_errors(target):

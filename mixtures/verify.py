@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mixtures.packed import pieces_path
 from mixtures.select import BLEND, SELECTION, VOCABULARY
 from storage.errors import DatasetError
 from storage.megatron import IndexedReader
@@ -31,9 +33,8 @@ def verify_mixture(folder: Path) -> dict[str, ShardSummary]:
     faults: list[str] = []
     for prefix in tokens:
         try:
-            summary = check_shard(
-                folder / prefix, size=vocabulary["size"], end_of_document=vocabulary["end_of_document"]
-            )
+            end = None if pieces_path(folder / prefix).exists() else vocabulary["end_of_document"]
+            summary = check_shard(folder / prefix, size=vocabulary["size"], end_of_document=end)
         except DatasetError as error:
             faults.append(f"{prefix}: {error.what}")
             continue
@@ -72,7 +73,18 @@ def _shard_faults(
         return
     mine = selection.filter(pc.equal(selection["prefix"], prefix))
     lengths = IndexedReader(folder / prefix).lengths
-    if int(pc.sum(mine["repeats"]).as_py() or 0) != len(lengths):
+    if pieces_path(folder / prefix).exists():
+        yield from _packing_faults(folder / prefix, lengths, mine)
+    elif int(pc.sum(mine["repeats"]).as_py() or 0) != len(lengths):
         yield f"{len(lengths)} sequences, `{SELECTION}` says {pc.sum(mine['repeats']).as_py()}"
     elif not np.array_equal(lengths[np.asarray(mine["sequence"])], np.asarray(mine["tokens"])):
+        yield f"documents have other lengths than `{SELECTION}` says"
+
+
+def _packing_faults(prefix: Path, lengths: npt.NDArray[np.int32], selection: pa.Table) -> Iterator[str]:
+    pieces = pq.read_table(pieces_path(prefix))
+    if len(np.unique(lengths)) > 1:
+        yield "packed sequences of different lengths"
+    held = np.bincount(np.asarray(pieces["document"]), np.asarray(pieces["tokens"]), selection.num_rows)
+    if not np.array_equal(held, np.asarray(selection["tokens"])):
         yield f"documents have other lengths than `{SELECTION}` says"

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from mixtures.packed import find_piece, pieces_path
 from pipelines.run_folder import RunFolder, find_step
 from storage.errors import DatasetError, InputError
 from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
@@ -127,6 +128,8 @@ def tell_place(shard: Shard, token: Token, run: RunFolder | None = None) -> dict
     tokenizer = find_tokenizer(shard.home)
     told: dict[str, Any] = {"shard": str(shard.reader.prefix), "token": _describe(shard, token)}
     selected = _selected(shard, token) if shard.is_mixture else None
+    if shard.is_mixture and selected is None:
+        return {**told, "document": None, "text": _text(shard, token, tokenizer)}
     if selected:
         told["mixture"] = {name: selected[name] for name in ("source", "split", "repeats")}
         told["mixture"]["pass"] = _pass(shard, token)
@@ -153,18 +156,23 @@ def _describe(shard: Shard, token: Token) -> dict[str, int]:
     }
 
 
-def _selected(shard: Shard, token: Token) -> dict[str, Any]:
-    """The selection's row of the document; a repeat stands behind all first passes and points to the same bytes."""
+def _selected(shard: Shard, token: Token) -> dict[str, Any] | None:
+    """The selection's row of the document; None in the padding of a packed sequence.
+
+    A repeat stands behind all first passes and points to the same bytes.
+    """
     start, count = _rows_of(shard)
-    reader = shard.reader
-    same = np.flatnonzero(reader.pointers[:count] == reader.pointers[token.sequence])
-    if not len(same):
+    first = int(np.argmax(shard.reader.pointers == shard.reader.pointers[token.sequence]))
+    if pieces_path(shard.reader.prefix).exists():
+        piece = find_piece(shard.reader.prefix, first, token.token)
+        return read_row(shard.home / SELECTION, start + piece["document"]) if piece else None
+    if first >= count:
         raise DatasetError(
             f"sequence {token.sequence} points to a document that the selection does not list",
             at=str(shard.home / SELECTION),
             hint="the index and the selection belong to different mixtures: write it again",
         )
-    return read_row(shard.home / SELECTION, start + int(same[0]))
+    return read_row(shard.home / SELECTION, start + first)
 
 
 def _pass(shard: Shard, token: Token) -> int:

@@ -88,6 +88,17 @@ def split(target: Path, shard: Path, tokens: int) -> None:
 
 @shards.command()
 @click.argument("target", type=SHARD)
+@click.argument("mixture", type=SHARD)
+@click.option("--sequence-length", type=int, default=None, help="Tokens of a sequence.  [default: the mixture's]")
+def pack(target: Path, mixture: Path, sequence_length: int | None) -> None:
+    """Write MIXTURE to TARGET with its documents packed into full sequences, so that few are cut (best fit)."""
+    from pipelines.commands.shards import pack_command
+
+    pack_command(target, mixture, sequence_length)
+
+
+@shards.command()
+@click.argument("target", type=SHARD)
 @click.argument("shard", type=SHARD)
 @TOKENIZER
 @click.option("--text", is_flag=True, help="Add the decoded text.")

@@ -111,6 +111,17 @@ def read_batches(reader: IndexedReader) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"sequence": pa.array(rows), "document": pa.array(document[rows]), "tokens": tokens})
 
 
+def distinct_sequences(reader: IndexedReader) -> tuple[Ints, Ints]:
+    """Sequences with tokens, each the first of all that point to the same ones, in order; and how many those are."""
+    filled = np.flatnonzero(reader.lengths > 0)
+    order = filled[np.lexsort((filled, reader.lengths[filled], reader.pointers[filled]))]
+    differs = (np.diff(reader.pointers[order]) != 0) | (np.diff(reader.lengths[order]) != 0)
+    starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(order)), np.bool_), differs]))
+    counts = np.diff(np.append(starts, len(order)))
+    by_place = np.argsort(order[starts])
+    return order[starts][by_place], counts[by_place]
+
+
 def _gather(reader: IndexedReader, sequences: Ints) -> npt.NDArray[Any]:
     return np.concatenate([np.empty(0, reader.dtype), *(reader[i] for i in sequences.tolist())])
 

@@ -75,7 +75,7 @@ class StoredRun:
         return self.folder.vocabulary(tokenizer().vocabulary.tokenizer_hash)
 
 
-def make_stored_run(root: Path, *, tokens: int = 2_500, part_rows: int = 4, bin_bytes: int = 500) -> StoredRun:
+def make_stored_run(root: Path, *, tokens: int = 1_200, part_rows: int = 4, bin_bytes: int = 500) -> StoredRun:
     """Twenty-nine documents of two sources, the smaller of them repeated; several bins, most of several parts."""
     run, folder = Run(root / "run", DOCS, part_rows), RunFolder(root / "run")
     (root / "policy.yaml").write_text(KEEP_ALL)

@@ -9,6 +9,7 @@ import click
 import numpy as np
 import pyarrow as pa
 
+from mixtures.packed import pack_mixture
 from mixtures.select import BLEND
 from mixtures.verify import verify_mixture
 from pipelines.document_map import find_tokenizer
@@ -107,6 +108,15 @@ def _require_new(prefix: Path) -> None:
     for file in (bin_path(prefix), idx_path(prefix)):
         if file.exists():
             raise InputError(f"`{file.name}` is there already", at=str(prefix), hint="name a new shard")
+
+
+def pack_command(target: Path, mixture: Path, length: int | None) -> None:
+    """Pack a mixture, and say what was saved."""
+    report = pack_mixture(target, mixture, length)
+    click.echo(f"{report.documents:,} documents in {report.sequences:,} sequences, written to {target}")
+    for told, count in (("packed", report.cut), ("concatenated", report.cut_unpacked)):
+        click.echo(f"{told:<13} {count:>12,} documents cut, {100 * count / max(1, report.documents):.2f} %")
+    click.echo(f"{'padding':<13} {report.padding:>12,} tokens, {100 * report.padding / max(1, report.tokens):.4f} %")
 
 
 def arrow_command(target: Path, path: Path, tokenizer: Path | None, *, with_text: bool) -> None:

@@ -33,6 +33,9 @@ def _lines(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if mixture := told.get("mixture"):
         passes = f"pass {mixture['pass']} of {mixture['repeats']}"
         yield "mixture", f"{mixture['split']} of source {mixture['source']}, {passes}"
+    if document is None:
+        yield "doc_id", "none: this is padding, behind the last document of a packed sequence"
+        return
     yield "doc_id", document["doc_id"]
     yield from _origin(document)
     if stored := told.get("stored"):

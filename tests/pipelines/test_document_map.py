@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from mixtures.packed import pack_mixture
 from mixtures.select import write_compact_mixture
 from pipelines.cli import cli
 from pipelines.document_map import Shard, find_token, offsets_of, open_shard, tell_place
@@ -153,3 +155,21 @@ def test_the_command_prints_it(run: StoredRun) -> None:
     assert shown.exit_code == 0 and "https://example.org/wiki" in shown.output and "of source wiki" in shown.output
     told = CliRunner().invoke(cli, ["where", str(prefix) + ".idx", "0", "--by", "sequence", "--json"])
     assert json.loads(told.output)["document"]["doc_id"] in shown.output
+
+
+def test_every_token_of_a_packed_shard_leads_to_its_document_or_is_padding(run: StoredRun, tmp_path: Path) -> None:
+    report = pack_mixture(tmp_path / "packed", run.mixture, 40)
+    ids = {doc_id: Encoder(tokenizer(), fast=False).encode(pa.array([text])).ids for doc_id, text in TEXTS.items()}
+    padding, seen = 0, dict.fromkeys(TEXTS, 0)
+    for prefix in prefixes(tmp_path / "packed" / "train"):
+        shard = open_shard(prefix)
+        for sequence in range(0, len(shard.reader), 3):
+            for offset in (0, 20, 39):
+                told = tell_place(shard, find_token(shard, 40 * sequence + offset), run.folder)
+                if told["document"] is None:
+                    padding += 1
+                    continue
+                document = bytes.fromhex(told["document"]["doc_id"])
+                seen[document] += 1
+                assert told["token"]["id"] in [*ids[document], tokenizer().vocabulary.end_of_document]
+    assert padding and report.padding and sum(map(bool, seen.values())) > 8

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -47,6 +48,18 @@ def test_verify_counts_what_is_there(run: StoredRun) -> None:
     assert f"29 documents, {run.corpus.tokens.manifest.facts['tokens']:,} tokens" in shown
     assert shown.count(f"{len(reader):,} documents, {reader.num_tokens:,} tokens") == 2
     assert "of them repeats" in shown
+
+
+def test_packing_says_what_it_saved_and_verifies(run: StoredRun, tmp_path: Path) -> None:
+    shown = gristmill("pack", tmp_path / "packed", run.mixture, "--sequence-length", 40)
+    packing = json.loads((tmp_path / "packed" / "blend.json").read_bytes())["packing"]
+    assert f"{packing['cut']:,} documents cut" in shown and f"{packing['cut_unpacked']:,} documents cut" in shown
+    assert "train/wiki-0000" in gristmill("verify", tmp_path / "packed")
+    pieces = tmp_path / "packed" / "train" / "wiki-0000.pieces.parquet"
+    table = pq.read_table(pieces)
+    pq.write_table(table.slice(1), pieces)
+    with pytest.raises(DatasetError, match="documents have other lengths"):
+        gristmill("verify", tmp_path / "packed")
 
 
 class TestDamage:
@@ -102,7 +115,7 @@ def test_what_is_joined_and_cut_stands_alone(run: StoredRun, tmp_path: Path) -> 
     gristmill("merge", tmp_path / "all", *prefixes)
     expected = [reader[i].tolist() for reader in map(IndexedReader, prefixes) for i in range(len(reader))]
     assert [IndexedReader(tmp_path / "all")[i].tolist() for i in range(len(expected))] == expected
-    cut = gristmill("split", tmp_path / "piece", tmp_path / "all.idx", "--tokens", 300)
+    cut = gristmill("split", tmp_path / "piece", tmp_path / "all.idx", "--tokens", 150)
     pieces = [IndexedReader(path.with_suffix("")) for path in sorted(tmp_path.glob("piece-*.idx"))]
     assert [reader[i].tolist() for reader in pieces for i in range(len(reader))] == expected
     assert len(pieces) == cut.count("tokens in") > 2
