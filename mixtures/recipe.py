@@ -39,6 +39,10 @@ class Tokenizer(Written):
     end_of_document: str | None = Field(
         default=None, min_length=1, description="With `load`: the token that ends a document, where it is not found."
     )
+    fill_in_middle: tuple[str, str, str] | None = Field(
+        default=None,
+        description="The tokens before prefix, suffix and middle of rearranged documents, where they are not known.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -64,6 +68,15 @@ class Heldout(Written):
         return self
 
 
+class FillInMiddle(Written):
+    """Documents with their middle moved to their end, so that a model learns to write between two texts."""
+
+    share: float = Field(gt=0, le=1, description="Share of the source's documents; OpenSeek takes 0.1.")
+    suffix_first: float = Field(
+        default=0.0, ge=0, le=1, description="Share of those that begin with the suffix, not with the prefix."
+    )
+
+
 class Source(Written):
     """One source: which documents, and how much of them."""
 
@@ -81,6 +94,9 @@ class Source(Written):
         default=DEFAULT_MAX_EPOCHS, gt=0, description="How often its documents may be repeated; above 4 the plan warns."
     )
     max_share: float | None = Field(default=None, gt=0, le=1, description="Largest share of all tokens it may have.")
+    fill_in_middle: FillInMiddle | None = Field(
+        default=None, description="Rearrange a share of its documents, as is done for code."
+    )
 
     @field_validator("weight", "tokens")
     @classmethod

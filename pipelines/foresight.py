@@ -35,6 +35,7 @@ from pipelines.duplicates import (
     read_members,
     settle_range,
 )
+from pipelines.middle import arranged
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, require_step
 from pipelines.steps import plan_vocabulary, policy_of
@@ -178,7 +179,7 @@ def _find_tokens(folder: RunFolder, recipe: Recipe, *, same_documents: bool) -> 
     loaded = load_tokenizer(
         policy_folder(recipe) / recipe.tokenizer.load, end_of_document=recipe.tokenizer.end_of_document
     )
-    identity = loaded.vocabulary.tokenizer_hash
+    identity = arranged(recipe, loaded).vocabulary.tokenizer_hash
     if identity == run:
         return _Found(folder.tokens(run), own=True)
     if find_manifest(folder.tokens(identity)):

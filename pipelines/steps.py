@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mixtures.middle import identify_choice
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.annotated import identify_labels, is_annotation
@@ -268,7 +269,9 @@ def plan_vocabulary(request: RunRequest, folder: RunFolder) -> StepPlan:
     judged = require_step(folder, "judge").result
     settings = recipe.tokenizer.model_dump(mode="json")
     loaded = policy_folder(recipe) / recipe.tokenizer.load if recipe.tokenizer.load else None
+    chosen = identify_choice(recipe)
     basis = {
+        **({"fill_in_middle": chosen} if chosen else {}),
         "tokenizer": settings,
         "file": hash_file(loaded) if loaded and loaded.is_file() else None,
         "sources": [source.where for source in recipe.sources] if loaded is None else [],
@@ -286,7 +289,7 @@ def _mixing(request: RunRequest, folder: RunFolder) -> tuple[dict[str, Any], dic
 
 def plan_tokenize(request: RunRequest, folder: RunFolder) -> StepPlan:
     spec, basis = _mixing(request, folder)
-    return _plan("tokenize", "tokenize", {name: spec[name] for name in ("policy", "tokenizer")}, basis)
+    return _plan("tokenize", "tokenize", spec, basis)
 
 
 def plan_plan(request: RunRequest, folder: RunFolder) -> StepPlan:

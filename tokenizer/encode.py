@@ -74,11 +74,11 @@ class Encoder:
 
 
 def _encoding_settings(tokenizer: TokenizerFile) -> bytes:
-    """The `tokenizer.json` without truncation and padding, its end-of-document token marked special."""
+    """The `tokenizer.json` without truncation and padding, its reserved tokens marked special."""
     settings = json.loads(tokenizer.data)
     settings["truncation"] = settings["padding"] = None
     for token in settings.get("added_tokens", ()):
-        if token["id"] == tokenizer.vocabulary.end_of_document:
+        if token["id"] in tokenizer.vocabulary.reserved:
             token["special"] = True
     return json.dumps(settings, ensure_ascii=False).encode()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +28,8 @@ from storage.megatron import IndexedReader, IndexedWriter, bin_path, idx_path
 from storage.parts import Part, commit_table, find_part
 from storage.schema import IDENTIFIER
 from tokenizer.encode import Encoder, TokenBatch
-from tokenizer.vocabulary import Vocabulary
+from tokenizer.middle import AS_IT_IS, Orders, rearrange, restore
+from tokenizer.vocabulary import Vocabulary, vocabulary_of
 
 STAGE = "tokenize"
 VERSION = 1
@@ -53,22 +54,30 @@ Rows = npt.NDArray[np.int64]
 
 
 def write_store_part(
-    folder: Path, encoder: Encoder, *, documents: Part, batches: Iterable[pa.RecordBatch], admitted: Rows
+    folder: Path,
+    encoder: Encoder,
+    *,
+    documents: Part,
+    batches: Iterable[pa.RecordBatch],
+    admitted: Rows,
+    orders: Orders | None = None,
 ) -> Part:
     """Tokenize the `admitted` rows of one documents part; a store part that is whole already is returned unread.
 
     `batches` are all rows of `documents` in order, with the columns `doc_id` and `text`; `admitted` is int64, strictly
-    increasing. Part facts: `part`, `tokens`, `bytes`, `empty_rows`, `files` (size and sha256; none without tokens),
-    and `place` where a larger bin holds it.
+    increasing. `orders` (uint8, one an admitted row) says how documents are rearranged (`tokenizer.middle`).
+    Part facts: `part`, `tokens`, `bytes`, `empty_rows`, `files` (size and sha256; none without tokens), and `place`
+    where a larger bin holds it.
     Raises DatasetError when a row is not in the part, ModelError when an id is outside the vocabulary.
     """
     _check_rows(documents, admitted)
-    identity = _identity(encoder.vocabulary, documents, admitted)
+    orders = np.zeros(len(admitted), np.uint8) if orders is None else orders
+    identity = _identity(encoder.vocabulary, documents, admitted, orders)
     if (existing := find_whole_part(folder, identity)) is not None:
         return existing
     prefix = folder / identity
     empty: list[int] = []
-    maps = _write_pair(prefix, encoder, _select(batches, documents, admitted), documents.identity, empty)
+    maps = _write_pair(prefix, encoder, _select(batches, documents, admitted, orders), documents.identity, empty)
     table = pa.Table.from_batches(maps, schema=MAP)
     files = [bin_path(prefix), idx_path(prefix)] if table.num_rows else []
     return commit_table(
@@ -153,7 +162,7 @@ def publish_store(
     """
     earlier = find_manifest(folder)
     listed = [packed.get(part.identity, part) for part in list_store_parts(folder, parts, documents)]
-    described = {"name": STAGE, "version": VERSION, "vocabulary": asdict(vocabulary)}
+    described = {"name": STAGE, "version": VERSION, "vocabulary": vocabulary.facts()}
     if earlier is not None and dict(earlier.stage) != described:
         raise ModelError(
             "the token store here was written with another tokenizer",
@@ -207,15 +216,15 @@ class TokenStore:
         return np.asarray(IndexedReader(self.dataset.folder / location.bin)[location.sequence])
 
     def decode(self, location: Location, encoder: Encoder) -> str:
-        """The document's text, without the end-of-document id."""
-        return encoder.decode(self.tokens(location)[:-1])
+        """The document's text, without the end-of-document id and in its own order."""
+        return encoder.decode(restore(self.tokens(location)[:-1], self.vocabulary.fill_in_middle))
 
 
 def open_store(folder: Path) -> TokenStore:
     """Raises DatasetError when no readable store is here."""
     dataset = open_dataset(folder)
     try:
-        return TokenStore(dataset, Vocabulary(**dataset.manifest.stage["vocabulary"]))
+        return TokenStore(dataset, vocabulary_of(dataset.manifest.stage["vocabulary"]))
     except (KeyError, TypeError) as error:
         raise DatasetError(
             f"this dataset holds {dataset.manifest.kind}, not tokens", at=str(folder), hint="name a token store"
@@ -234,9 +243,11 @@ def _check_rows(documents: Part, admitted: Rows) -> None:
         )
 
 
-def _identity(vocabulary: Vocabulary, documents: Part, admitted: Rows) -> str:
+def _identity(vocabulary: Vocabulary, documents: Part, admitted: Rows, orders: Orders) -> str:
+    rearranged = {"orders": hash_bytes(orders.tobytes())} if np.any(orders != AS_IT_IS) else {}
     return fingerprint(
         {
+            **rearranged,
             "stage": STAGE,
             "version": VERSION,
             "tokenizer": vocabulary.tokenizer_hash,
@@ -260,15 +271,19 @@ def find_whole_part(folder: Path, identity: str) -> Part | None:
 
 
 def _select(
-    batches: Iterable[pa.RecordBatch], documents: Part, admitted: Rows
-) -> Iterator[tuple[Rows, pa.RecordBatch]]:
-    """The admitted rows of each batch, with their numbers in the part. Raises DatasetError when batches fall short."""
+    batches: Iterable[pa.RecordBatch], documents: Part, admitted: Rows, orders: Orders
+) -> Iterator[tuple[Rows, Orders, pa.RecordBatch]]:
+    """The admitted rows of each batch, with their numbers in the part and their orders.
+
+    Raises DatasetError when batches fall short.
+    """
     start = 0
     for batch in batches:
         stop = start + batch.num_rows
-        rows = admitted[np.searchsorted(admitted, start) : np.searchsorted(admitted, stop)]
+        here = slice(*np.searchsorted(admitted, (start, stop)).tolist())
+        rows = admitted[here]
         if len(rows):
-            yield rows, batch.select(["doc_id", "text"]).take(pa.array(rows - start))
+            yield rows, orders[here], batch.select(["doc_id", "text"]).take(pa.array(rows - start))
         start = stop
     if start != documents.rows:
         raise DatasetError(
@@ -279,7 +294,7 @@ def _select(
 
 
 def _write_pair(
-    prefix: Path, encoder: Encoder, selected: Iterable[tuple[Rows, pa.RecordBatch]], part: str, empty: list[int]
+    prefix: Path, encoder: Encoder, selected: Iterable[tuple[Rows, Orders, pa.RecordBatch]], part: str, empty: list[int]
 ) -> list[pa.RecordBatch]:
     """Write `.bin` and `.idx` and return the map; rows without tokens are added to `empty`. No token, no pair."""
     vocabulary = encoder.vocabulary
@@ -288,8 +303,8 @@ def _write_pair(
     sequences = tokens = 0
     with ExitStack() as opened:
         writer: IndexedWriter | None = None
-        for rows, batch in selected:
-            encoded = encoder.encode(batch.column("text"))
+        for rows, orders, batch in selected:
+            encoded = _rearranged(encoder.encode(batch.column("text")), batch, orders, vocabulary)
             has_tokens = np.diff(encoded.offsets) > 0
             empty.extend(rows[~has_tokens].tolist())
             closed = close_documents(encoded, vocabulary.end_of_document)
@@ -309,6 +324,13 @@ def _write_pair(
             )
             sequences, tokens = sequences + kept.num_rows, tokens + len(ids)
     return maps
+
+
+def _rearranged(encoded: TokenBatch, batch: pa.RecordBatch, orders: Orders, vocabulary: Vocabulary) -> TokenBatch:
+    if vocabulary.fill_in_middle is None or not np.any(orders != AS_IT_IS):
+        return encoded
+    doc_ids = batch.column("doc_id").to_pylist()
+    return TokenBatch(*rearrange(encoded.ids, encoded.offsets, doc_ids, orders, vocabulary.fill_in_middle))
 
 
 def _map_rows(

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from storage.commit import write_atomically
 from storage.errors import InputError, ModelError
 from storage.identity import fingerprint
 from storage.megatron import token_dtype
+from tokenizer.middle import FillInMiddle, find_tokens
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"
@@ -66,11 +67,30 @@ class Vocabulary:
     end_of_document: int
     dtype: str
     sha256: str
+    fill_in_middle: FillInMiddle | None = None
 
     @property
     def tokenizer_hash(self) -> str:
-        """32 hex digits that key token stores: the same file with another end-of-document id is another tokenizer."""
-        return fingerprint({"tokenizer": self.sha256, "end_of_document": self.end_of_document})
+        """32 hex digits that key token stores: the same file with another end-of-document id is another tokenizer, and
+        so is one whose documents are rearranged."""
+        rearranged = {"fill_in_middle": self.fill_in_middle} if self.fill_in_middle else {}
+        return fingerprint({"tokenizer": self.sha256, "end_of_document": self.end_of_document, **rearranged})
+
+    @property
+    def reserved(self) -> frozenset[int]:
+        """Ids that no text becomes."""
+        middle = self.fill_in_middle
+        return frozenset((self.end_of_document, *((middle.begin, middle.hole, middle.end) if middle else ())))
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON; what does not hold for it is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def vocabulary_of(facts: Mapping[str, Any]) -> Vocabulary:
+    """The Vocabulary of such JSON. Raises TypeError where it is not one's."""
+    middle = facts.get("fill_in_middle")
+    return Vocabulary(**{**facts, "fill_in_middle": FillInMiddle(**middle) if middle else None})
 
 
 def train_tokenizer(texts: Iterable[str], config: TrainingConfig) -> bytes:
@@ -174,6 +194,14 @@ def describe_tokenizer(
     )
 
 
+def with_fill_in_middle(tokenizer: TokenizerFile, chosen: str, named: Sequence[str] | None = None) -> TokenizerFile:
+    """The tokenizer of a store whose documents are rearranged. Raises ModelError where it lacks the tokens for that."""
+    added = parse_tokenizer(tokenizer.data).get_added_tokens_decoder().items()
+    begin, hole, end = find_tokens({token.content: identifier for identifier, token in added}, named)
+    middle = FillInMiddle(begin=begin, hole=hole, end=end, chosen=chosen)
+    return TokenizerFile(tokenizer.data, replace(tokenizer.vocabulary, fill_in_middle=middle))
+
+
 def parse_tokenizer(data: bytes, *, at: str | None = None) -> Any:
     """The `tokenizers.Tokenizer` of these bytes. Raises ModelError when they are not one."""
     try:
@@ -207,7 +235,7 @@ def _find_end(added: dict[str, int], at: str | None, named: str | None, suggeste
 def write_vocabulary(folder: Path, tokenizer: TokenizerFile) -> None:
     """Write `tokenizer.json` and then `vocabulary.json`."""
     write_atomically(folder / TOKENIZER_FILE, tokenizer.data)
-    values = {"format_version": FORMAT_VERSION, **asdict(tokenizer.vocabulary)}
+    values = {"format_version": FORMAT_VERSION, **tokenizer.vocabulary.facts()}
     write_atomically(folder / VOCABULARY_FILE, (json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -227,7 +255,7 @@ def read_vocabulary(folder: Path) -> TokenizerFile:
             at=str(folder / VOCABULARY_FILE),
             hint="use the Gristmill version that wrote it, or write it anew",
         )
-    vocabulary = Vocabulary(**values)
+    vocabulary = vocabulary_of(values)
     digest = hashlib.sha256(data).hexdigest()
     if digest != vocabulary.sha256:
         raise ModelError(

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.hosts import open_catalogue
+from mixtures.middle import choose_orders
+from mixtures.recipe import load_recipe
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.run_folder import RunFolder
@@ -22,6 +26,7 @@ from storage.manifests import Manifest, align, find_manifest, open_dataset
 from storage.parts import Part, part_from_json, part_to_json
 from tokenizer.bins import pack_bin, plan_bins, remove_loose
 from tokenizer.encode import Encoder
+from tokenizer.middle import Orders
 from tokenizer.store import list_store_parts, publish_store, rows_not_yet_stored, write_store_part
 from tokenizer.vocabulary import read_vocabulary
 
@@ -38,6 +43,7 @@ def run(job: Job) -> dict[str, Any]:
                 "root": str(job.run_folder),
                 "tokenizer": tokenizer,
                 "policy": job.spec["policy"],
+                "recipe": job.spec["recipe"],
                 "part": part_to_json(ours),
                 "verdicts": theirs.file,
             },
@@ -93,6 +99,13 @@ def pack_parts(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"parts": [part_to_json(part) for part in packed]}
 
 
+def _orders(folder: RunFolder, recipe: str, part: Part, verdicts: pa.Table) -> Orders:
+    """How each document of the part is rearranged, as the recipe's sources ask."""
+    catalogue = open_catalogue(folder.catalogue)
+    here = next(theirs for theirs in catalogue.parts if theirs.of == part.sha256)
+    return choose_orders(load_recipe(recipe), catalogue.read(here), verdicts)
+
+
 @lru_cache(maxsize=2)
 def _encoder(folder: Path) -> Encoder:
     return Encoder(read_vocabulary(folder))
@@ -110,5 +123,7 @@ def tokenize_part(arguments: dict[str, Any]) -> dict[str, Any]:
         return {"documents": 0, "part": None}
     batches = open_dataset(folder.documents).batches(part, ["doc_id", "text"])
     encoder = _encoder(folder.vocabulary(arguments["tokenizer"]))
-    written = write_store_part(store, encoder, documents=part, batches=batches, admitted=fresh)
+    rearranged = encoder.vocabulary.fill_in_middle is not None
+    orders = _orders(folder, arguments["recipe"], part, verdicts.read(here))[fresh] if rearranged else None
+    written = write_store_part(store, encoder, documents=part, batches=batches, admitted=fresh, orders=orders)
     return {"documents": written.rows, "bytes": written.facts["bytes"], "part": part_to_json(written)}

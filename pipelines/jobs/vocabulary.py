@@ -7,7 +7,6 @@ documents alone; one that runs short leaves its rest to nobody. At most 256 MB o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mixtures.hosts import open_catalogue
 from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
+from pipelines.middle import arranged
 from pipelines.run_folder import RunFolder
 from storage.errors import RecipeError
 from storage.manifests import Dataset, open_dataset
@@ -70,9 +70,10 @@ def make_vocabulary(arguments: dict[str, Any]) -> dict[str, Any]:
         data = train_tokenizer(texts, TrainingConfig(size=settings.train.vocabulary_size))
         tokenizer = TokenizerFile(data, describe_tokenizer(data))
         sample = sum(len(text.encode()) for text in texts)
+    tokenizer = arranged(recipe, tokenizer)
     identity = tokenizer.vocabulary.tokenizer_hash
     write_vocabulary(folder.vocabulary(identity), tokenizer)
-    return {"tokenizer": identity, "vocabulary": asdict(tokenizer.vocabulary), "sample_bytes": sample}
+    return {"tokenizer": identity, "vocabulary": tokenizer.vocabulary.facts(), "sample_bytes": sample}
 
 
 def sample_texts(folder: RunFolder, recipe: Recipe, policy: str, budget: int) -> Iterator[str]:
