@@ -220,7 +220,7 @@ class IndexedReader:
 
     def bytes_at(self, start: int, size: int) -> memoryview:
         """`size` bytes of the `.bin` from `start` on, a view into the mapped file."""
-        return memoryview(self._bin)[start : start + size]
+        return self._bin[start : start + size].data
 
     @property
     def stored(self) -> Tokens:
