@@ -92,6 +92,7 @@ def write_mixture(target: Path, plan: MixturePlan, recipe: Recipe, corpus: Corpu
     Raises DatasetError when the corpus is no longer what the plan was made from, or a stored pair is damaged.
     """
     store = corpus.tokens.folder
+    _check_vocabulary(corpus, vocabulary)
     shards = _gather(plan, recipe, corpus)
 
     def link(folder: Path, shard: Shard) -> Counts:
@@ -106,8 +107,21 @@ def write_compact_mixture(
 ) -> Path:
     """Write a folder that needs no store: each document is copied once, into shards of about `shard_tokens`."""
     store = corpus.tokens.folder
+    _check_vocabulary(corpus, vocabulary)
     shards = [piece for group in _by_source(_gather(plan, recipe, corpus)) for piece in _recut(group, shard_tokens)]
     return _write(target, plan, shards, store, vocabulary, lambda folder, shard: _copy_tokens(store, folder, shard))
+
+
+def _check_vocabulary(corpus: Corpus, vocabulary: Path) -> None:
+    """Raises DatasetError when the store was written with another tokenizer than the one that is to go with its ids."""
+    stored = corpus.tokens.manifest.stage.get("vocabulary", {}).get("sha256")
+    given = json.loads((vocabulary / VOCABULARY).read_bytes())["sha256"]
+    if stored not in (None, given):
+        raise DatasetError(
+            f"the token store was written with the tokenizer {stored[:12]}…, not with {given[:12]}…",
+            at=str(corpus.tokens.folder),
+            hint=f"its own is `{vocabulary.parent.name}/{corpus.tokens.folder.name}` of the run",
+        )
 
 
 def _gather(plan: MixturePlan, recipe: Recipe, corpus: Corpus) -> list[Shard]:

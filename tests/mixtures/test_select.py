@@ -25,6 +25,7 @@ from mixtures.yaml_files import load_yaml
 from storage.errors import DatasetError, RecipeError
 from storage.megatron import IndexedReader
 from tests.mixtures.tiny_run import END, KEEP_ALL, Doc, Run, name_of
+from tests.stored_run import make_stored_run
 
 MakeRun = Callable[..., Run]
 RecipeFrom = Callable[..., Recipe]
@@ -377,3 +378,15 @@ def test_a_store_in_several_parts_is_read_as_the_tokenizer_writes_it(
         read[name_of(row["doc_id"])] = encoder.decode(sequence[:-1])
     assert read == {doc.name: doc.text for doc in docs if doc.text}
     assert isinstance(corpus, Corpus) and plan.sources[0].documents + plan.sources[0].heldout_documents == 8
+
+
+def test_a_vocabulary_that_does_not_match_the_store_is_refused(tmp_path: Path) -> None:
+    run = make_stored_run(tmp_path)
+    other = run.folder.root / "vocabularies" / "other"
+    other.mkdir()
+    for name in ("vocabulary.json", "tokenizer.json"):
+        text = (run.vocabulary / name).read_text()
+        (other / name).write_text(text.replace('"sha256": "', '"sha256": "f'))
+    for write in (write_mixture, write_compact_mixture):
+        with pytest.raises(DatasetError, match=r"the token store was written with the tokenizer \w{12}…, not with f"):
+            write(tmp_path / "x", run.plan, run.recipe, run.corpus, vocabulary=other)
