@@ -1,15 +1,15 @@
 """A mixture folder over Megatron shards that somebody else wrote: new indices, and links to their tokens.
 
-Of each shard the last documents are held out, as Megatron's `split` takes its validation documents from the end; the
-others are trained on. No token is copied. What the trainer relies on is checked here: ids within the vocabulary and the
-end-of-document id at the end of documents, on the documents that are held out and the first ones.
+Where the list names no validation data, the last documents of each shard are held out, as Megatron's `split` takes them
+from the end, and the others are trained on, but for repeats of those. No token is copied. What the trainer relies on is
+checked here: ids within the vocabulary and the end-of-document id at the end of documents, on the documents that are
+held out and the first ones.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixtures.blends import BlendEntry
+from mixtures.blends import BlendEntry, name_entries
 from storage.commit import write_atomically
 from storage.errors import DatasetError
 from storage.identity import fingerprint
-from storage.megatron import IndexedReader, bin_path, idx_path, write_index
+from storage.megatron import IndexedReader, Int64s, bin_path, idx_path, write_index
 
 BLEND_FILE = "blend.json"
 MOST_HELD_OUT = 0.1
@@ -42,19 +42,24 @@ class Adoption:
     decode: Decode
 
 
-def adopt_blend(entries: Sequence[BlendEntry], adoption: Adoption) -> dict[str, Any]:
-    """Write shards and `blend.json`, which is returned; raises DatasetError for what cannot be trained on."""
+def adopt_blend(
+    entries: Sequence[BlendEntry], adoption: Adoption, validation: Sequence[BlendEntry] = ()
+) -> dict[str, Any]:
+    """Write shards and `blend.json`, which is returned; with `validation` those shards are held out, and no others.
+
+    Raises DatasetError for what cannot be trained on.
+    """
     train: list[dict[str, Any]] = []
-    heldout: dict[str, dict[str, Any]] = {}
-    for entry, name in zip(entries, _names(entries), strict=True):
-        reader = _open(entry, adoption)
-        cut = _cut(reader, adoption.heldout)
-        _check(entry, reader, cut, adoption.vocabulary)
-        tokens = _write(adoption.target / "train" / name, reader, 0, cut)
-        kept = _write(adoption.target / "heldout" / name, reader, cut, len(reader.documents) - 1)
+    heldout = _adopt_validation(validation, adoption)
+    for entry, name in zip(entries, name_entries(entries), strict=True):
+        reader = _open(entry, adoption, least=1 if validation else 2)
+        chosen, held = (_all(reader), _all(reader)[:0]) if validation else _divide(reader, adoption.heldout)
+        _check(reader, np.concatenate([chosen[:CHECKED_DOCUMENTS], held]), adoption.vocabulary)
+        tokens = _write(adoption.target / "train" / name, reader, chosen)
+        if len(held):
+            heldout[name] = _hold_out(adoption, name, reader, held)
         weight = tokens if entry.weight is None else entry.weight
         train.append({"weight": float(weight), "prefix": f"train/{name}", "source": name, "tokens": tokens})
-        heldout[name] = {"prefixes": [f"heldout/{name}"], "bytes": _bytes(reader, cut, adoption), "tokens": kept}
     blend = {
         "format_version": 1,
         "mixture": fingerprint({"train": train, "heldout": heldout, "of": [entry.prefix for entry in entries]}),
@@ -66,17 +71,21 @@ def adopt_blend(entries: Sequence[BlendEntry], adoption: Adoption) -> dict[str, 
     return blend
 
 
-def _names(entries: Sequence[BlendEntry]) -> list[str]:
-    """One name an entry; those that are alike are numbered."""
-    counts, seen = Counter(entry.name for entry in entries), Counter[str]()
-    names = []
-    for entry in entries:
-        seen[entry.name] += 1
-        names.append(entry.name if counts[entry.name] == 1 else f"{entry.name}-{seen[entry.name]}")
-    return names
+def _adopt_validation(validation: Sequence[BlendEntry], adoption: Adoption) -> dict[str, dict[str, Any]]:
+    heldout = {}
+    for entry, name in zip(validation, name_entries(validation), strict=True):
+        reader = _open(entry, adoption, least=1)
+        _check(reader, _all(reader), adoption.vocabulary)
+        heldout[name] = _hold_out(adoption, name, reader, _all(reader))
+    return heldout
 
 
-def _open(entry: BlendEntry, adoption: Adoption) -> IndexedReader:
+def _hold_out(adoption: Adoption, name: str, reader: IndexedReader, documents: Int64s) -> dict[str, Any]:
+    tokens = _write(adoption.target / "heldout" / name, reader, documents)
+    return {"prefixes": [f"heldout/{name}"], "bytes": _bytes(reader, documents, adoption), "tokens": tokens}
+
+
+def _open(entry: BlendEntry, adoption: Adoption, *, least: int) -> IndexedReader:
     reader = IndexedReader(Path(entry.prefix))
     if reader.dtype.name != adoption.vocabulary["dtype"]:
         raise DatasetError(
@@ -84,10 +93,37 @@ def _open(entry: BlendEntry, adoption: Adoption) -> IndexedReader:
             at=entry.prefix,
             hint="name the tokenizer that the shards were made with",
         )
-    if len(reader.documents) < 3:
-        told = f"the shard holds {len(reader.documents) - 1} documents; one is held out, so it needs two"
+    if len(reader.documents) - 1 < least:
+        told = f"the shard holds {len(reader.documents) - 1} documents; " + (
+            "one is held out, so it needs two" if least == 2 else "it needs one"
+        )
         raise DatasetError(told, at=entry.prefix, hint="remove it from the list, or merge it with another")
     return reader
+
+
+def _all(reader: IndexedReader) -> Int64s:
+    return np.arange(len(reader.documents) - 1)
+
+
+def _divide(reader: IndexedReader, heldout: int) -> tuple[Int64s, Int64s]:
+    """The documents to train on and those to hold out; a document that the index repeats is on one side only."""
+    documents = _all(reader)
+    first, held = np.split(documents, [_cut(reader, heldout)])
+    places = _places(reader)
+    chosen = first[~np.isin(places[first], places[held])]
+    if not len(chosen):
+        raise DatasetError(
+            "all documents of the shard are repeats of those that are held out",
+            at=str(reader.prefix),
+            hint="write the list as JSON, and name the validation data there under `valid`",
+        )
+    return chosen, held
+
+
+def _places(reader: IndexedReader) -> Int64s:
+    """Where each document begins in the `.bin`, in bytes; -1 for one without sequences."""
+    starts, counts = reader.documents[:-1], np.diff(reader.documents)
+    return np.where(counts > 0, np.append(reader.pointers, -1)[starts], -1)
 
 
 def _cut(reader: IndexedReader, heldout: int) -> int:
@@ -103,38 +139,45 @@ def _tokens(reader: IndexedReader, document: int) -> npt.NDArray[Any]:
     return np.concatenate([np.empty(0, reader.dtype), *(reader[i] for i in range(first, last))])
 
 
-def _check(entry: BlendEntry, reader: IndexedReader, cut: int, vocabulary: Mapping[str, Any]) -> None:
-    checked = [*range(min(cut, CHECKED_DOCUMENTS)), *range(cut, len(reader.documents) - 1)]
-    for document in checked:
+def _check(reader: IndexedReader, documents: Int64s, vocabulary: Mapping[str, Any]) -> None:
+    """Raises DatasetError for what the trainer would learn nonsense from."""
+    for document in documents.tolist():
         tokens = _tokens(reader, document)
         if len(tokens) and int(tokens.max()) >= vocabulary["size"]:
             raise DatasetError(
                 f"document {document} holds id {int(tokens.max())}; the tokenizer has {vocabulary['size']} entries",
-                at=entry.prefix,
+                at=str(reader.prefix),
                 hint="name the tokenizer that the shards were made with",
             )
         if not len(tokens) or int(tokens[-1]) != vocabulary["end_of_document"]:
             raise DatasetError(
                 f"document {document} does not end with id {vocabulary['end_of_document']}, the end of a document",
-                at=entry.prefix,
+                at=str(reader.prefix),
                 hint="name the token that ends documents: `--end-of-document`; shards without one cannot be told apart",
             )
 
 
-def _write(prefix: Path, reader: IndexedReader, first: int, last: int) -> int:
-    """The pair of documents first to last - 1; how many tokens they have."""
+def _write(prefix: Path, reader: IndexedReader, documents: Int64s) -> int:
+    """The pair of these documents; how many tokens they have."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    begin, end = int(reader.documents[first]), int(reader.documents[last])
-    lengths, documents = reader.lengths[begin:end], reader.documents[first : last + 1] - begin
     link = bin_path(prefix)
     link.unlink(missing_ok=True)
     os.symlink(os.path.abspath(bin_path(reader.prefix)), link)
-    pointers = reader.pointers[begin:end]
-    write_index(idx_path(prefix), dtype=reader.dtype, lengths=lengths, pointers=pointers, documents=documents)
+    counts = np.diff(reader.documents)[documents]
+    before = np.cumsum(counts) - counts
+    sequences = np.repeat(reader.documents[documents] - before, counts) + np.arange(counts.sum())
+    lengths = reader.lengths[sequences]
+    write_index(
+        idx_path(prefix),
+        dtype=reader.dtype,
+        lengths=lengths,
+        pointers=reader.pointers[sequences],
+        documents=np.append(before, counts.sum()),
+    )
     return int(lengths.sum(dtype=np.int64))
 
 
-def _bytes(reader: IndexedReader, cut: int, adoption: Adoption) -> int:
-    """UTF-8 bytes of the held-out documents' text."""
-    documents = (_tokens(reader, i)[:-1].tolist() for i in range(cut, len(reader.documents) - 1))
-    return sum(len(adoption.decode(tokens).encode()) for tokens in documents)
+def _bytes(reader: IndexedReader, documents: Int64s, adoption: Adoption) -> int:
+    """UTF-8 bytes of these documents' text."""
+    texts = (adoption.decode(_tokens(reader, i)[:-1].tolist()) for i in documents.tolist())
+    return sum(len(text.encode()) for text in texts)

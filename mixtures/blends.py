@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +34,22 @@ class BlendEntry:
     prefix: str
     weight: float | None
 
-    @property
-    def name(self) -> str:
-        """The prefix's last part without Megatron's ending, as sources are called: lower case, digits, `-` and `_`."""
-        stem = self.prefix.rstrip("/").rpartition("/")[2].removesuffix(_SUFFIX)
-        return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_") or "shard"
+
+def name_entries(entries: Sequence[BlendEntry]) -> list[str]:
+    """One name an entry, as sources are called (lower case, digits, `-` and `_`): what follows the folder that all
+    share, without Megatron's ending. Those that are alike are numbered."""
+    parts = [entry.prefix.rstrip("/").removesuffix(_SUFFIX).split("/") for entry in entries]
+    shared = len(os.path.commonprefix([path[:-1] for path in parts]))
+    names = [_source_name("-".join(path[shared:])) for path in parts]
+    counts, seen = Counter(names), Counter[str]()
+    for i, name in enumerate(names):
+        seen[name] += 1
+        names[i] = name if counts[name] == 1 else f"{name}-{seen[name]}"
+    return names
+
+
+def _source_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "shard"
 
 
 def read_blend(path: Path, variables: Mapping[str, str]) -> tuple[BlendEntry, ...]:
@@ -44,11 +57,21 @@ def read_blend(path: Path, variables: Mapping[str, str]) -> tuple[BlendEntry, ..
 
     Raises RecipeError for a file that holds no such list, a variable without a value, or a weight that takes nothing.
     """
-    listed = _find_list(path, _load(path))
-    words = [_resolve(path, str(word), variables) for word in listed]
-    entries = _pair(path, words)
+    entries = _entries(path, _find_list(path, _load(path)), variables)
     if not entries:
         raise RecipeError("the blend list is empty", at=str(path))
+    return entries
+
+
+def read_validation(path: Path, variables: Mapping[str, str]) -> tuple[BlendEntry, ...]:
+    """The entries of `valid` in an object of `--per-split-data-args-path`; none where nothing is said of it."""
+    loaded = _load(path)
+    valid = loaded.get("valid") if isinstance(loaded, dict) else None
+    return _entries(path, _find_list(path, valid), variables) if valid else ()
+
+
+def _entries(path: Path, listed: Sequence[Any], variables: Mapping[str, str]) -> tuple[BlendEntry, ...]:
+    entries = _pair(path, [_resolve(path, str(word), variables) for word in listed])
     for entry in entries:
         if entry.weight is not None and not 0 < entry.weight < math.inf:
             raise RecipeError(

@@ -231,10 +231,11 @@ def report(out: str) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["parquet", "dataset", "shards"]),
+    type=click.Choice(["parquet", "dataset", "shards", "megatron", "flagscale", "olmo-core"]),
     default="parquet",
     show_default=True,
-    help="The kept documents (parquet, dataset), or the mixture as Megatron shards that need no run.",
+    help="The kept documents (parquet, dataset), the mixture as Megatron shards that need no run, or what another "
+    "trainer reads it by (megatron, flagscale, olmo-core).",
 )
 @click.option(
     "--partition-by",
@@ -243,11 +244,23 @@ def report(out: str) -> None:
     metavar="SQL",
     help="Divide Parquet files by a value, as folders NAME=VALUE/, e.g. ensemble.bucket.",
 )
-def export(target: Path, out: str, form: str, partition: str | None) -> None:
-    """Write the kept documents to TARGET (Parquet, a Hugging Face dataset), or the mixture as shards; with a card."""
+@click.option(
+    "--mixture",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="With another trainer's format: a mixture folder.  [default: the run's]",
+)
+@click.option(
+    "--base",
+    default=None,
+    metavar="FOLDER|URL",
+    help="With another trainer's format: what paths in the lists begin with.  [default: where the files are]",
+)
+def export(target: Path, out: str, form: str, partition: str | None, mixture: Path | None, base: str | None) -> None:
+    """Write the kept documents to TARGET, or the mixture as shards or in another trainer's words; with a card."""
     from pipelines.commands.export import export_command
 
-    export_command(Path(out), target, form, partition)
+    export_command(Path(out), target, form, partition=partition, mixture=mixture, base=base)
 
 
 @cli.command()

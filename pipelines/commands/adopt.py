@@ -8,7 +8,7 @@ import click
 from tokenizers import Tokenizer
 
 from mixtures.adopt import Adoption, adopt_blend
-from mixtures.blends import read_blend
+from mixtures.blends import read_blend, read_validation
 from storage.errors import InputError
 from tokenizer.vocabulary import VOCABULARY_FILE, load_tokenizer, write_vocabulary
 
@@ -20,12 +20,14 @@ def adopt_command(
     if heldout < 1:
         raise InputError(f"heldout is {heldout}; it must be at least 1 token")
     entries = read_blend(blend, _variables(variables))
+    validation = read_validation(blend, _variables(variables))
     loaded = load_tokenizer(tokenizer, end_of_document=end_of_document)
     if (target / VOCABULARY_FILE).exists():
         raise InputError("there is a mixture here already", at=str(target), hint="name a new folder")
     facts = {name: getattr(loaded.vocabulary, name) for name in ("size", "end_of_document", "dtype")}
     decode = Tokenizer.from_str(loaded.data.decode()).decode
-    written = adopt_blend(entries, Adoption(target=target, heldout=heldout, vocabulary=facts, decode=decode))
+    adoption = Adoption(target=target, heldout=heldout, vocabulary=facts, decode=decode)
+    written = adopt_blend(entries, adoption, validation)
     write_vocabulary(target, loaded)
     total = sum(row["weight"] for row in written["train"])
     for row in written["train"]:

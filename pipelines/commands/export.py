@@ -1,4 +1,4 @@
-"""`gristmill export`: the kept documents as Parquet or a Hugging Face dataset, or the mixture as shards."""
+"""`gristmill export`: kept documents as Parquet or a Hugging Face dataset; a mixture as shards or lists."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 import pyarrow.compute as pc
 
 from pipelines.commands.export_documents import export_documents
+from pipelines.commands.export_lists import LISTS, export_lists
 from pipelines.commands.export_shards import export_shards
 from pipelines.run_folder import RunFolder, find_step, require_step
 from pipelines.story import run_folder_at
@@ -20,17 +21,37 @@ from storage.manifests import open_dataset
 CARD = "README.md"
 
 
-def export_command(out: Path, target: Path, form: str, partition: str | None = None) -> None:
-    """Write the run's kept documents, or its mixture, to `target`, which must not exist or be empty."""
-    folder = run_folder_at(out)
-    policy = str(require_step(folder, "judge").result["policy"])
+def export_command(
+    out: Path,
+    target: Path,
+    form: str,
+    *,
+    partition: str | None = None,
+    mixture: Path | None = None,
+    base: str | None = None,
+) -> None:
+    """Write the run's kept documents, or a mixture, to `target`, which must not exist or be empty."""
     if target.exists() and any(target.iterdir()):
         raise InputError("the folder to export to is not empty", at=str(target), hint="name a new folder")
     if partition and form != "parquet":
         raise InputError(f"`--partition-by` divides Parquet files, not `--format {form}`", hint="leave one of them out")
-    if form == "shards":
-        export_shards(folder, target)
-        return
+    if (mixture or base) and form not in LISTS:
+        raise InputError(f"`--mixture` and `--base` go with {', '.join(LISTS)}, not `--format {form}`")
+    if form in LISTS:
+        export_lists(mixture or _mixture_of(out), target, form, base)
+    elif form == "shards":
+        export_shards(run_folder_at(out), target)
+    else:
+        _export_texts(run_folder_at(out), target, form, partition)
+
+
+def _mixture_of(out: Path) -> Path:
+    folder = run_folder_at(out)
+    return folder.mixture(require_step(folder, "mix").result["mixture"])
+
+
+def _export_texts(folder: RunFolder, target: Path, form: str, partition: str | None) -> None:
+    policy = str(require_step(folder, "judge").result["policy"])
     counts = export_documents(folder, policy, target / "data", partition)
     write_atomically(target / CARD, card(folder, policy, counts).encode())
     if form == "dataset":

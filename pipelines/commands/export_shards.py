@@ -14,7 +14,8 @@ import click
 
 from mixtures.corpus import open_corpus
 from mixtures.plan import MixturePlan, plan_mixture
-from mixtures.select import BLEND, write_compact_mixture
+from mixtures.select import BLEND, TOKENIZER, VOCABULARY, write_compact_mixture
+from pipelines.commands.export_lists import tokenizer_config
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, require_step
 from pipelines.steps import recipe_of
@@ -55,6 +56,8 @@ def export_shards(folder: RunFolder, target: Path) -> None:
         )
     write_compact_mixture(target, plan, recipe, corpus, vocabulary=folder.vocabulary(tokenizer))
     blend = json.loads((target / BLEND).read_bytes())
+    end = int(json.loads((target / VOCABULARY).read_bytes())["end_of_document"])
+    write_atomically(target / "tokenizer_config.json", tokenizer_config((target / TOKENIZER).read_bytes(), end))
     write_atomically(target / CARD, describe_shards(plan, blend).encode())
     click.echo(f"{plan.tokens_given:,} tokens to train on in {len(blend['train'])} shards written to {target}")
 

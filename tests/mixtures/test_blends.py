@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from mixtures.adopt import Adoption, adopt_blend
-from mixtures.blends import BlendEntry, read_blend
+from mixtures.blends import BlendEntry, name_entries, read_blend, read_validation
 from storage.errors import CurationError, DatasetError, RecipeError
-from storage.megatron import IndexedReader, IndexedWriter
+from storage.megatron import IndexedReader, IndexedWriter, idx_path, write_index
 from tests.mixtures.tiny_run import END
 
 OPENSEEK = """\
@@ -41,9 +41,23 @@ def test_openseeks_list_is_read_as_it_is(tmp_path: Path) -> None:
         BlendEntry("/data/Nemotron-CC-medium-actual-actual-mid_text_document", 7.76),
         BlendEntry("/data/zh_cc_text_document", 9.65),
     )
-    assert [entry.name for entry in entries] == ["nemotron-cc-medium-actual-actual-mid", "zh_cc"]
+    assert name_entries(entries) == ["nemotron-cc-medium-actual-actual-mid", "zh_cc"]
     with pytest.raises(RecipeError, match=r"--set experiment\.dataset_base_dir="):
         read_blend(tmp_path / "train.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "names"),
+    [
+        (["/d/math-high/part_04_text_document", "/d/code/part_04"], ["math-high-part_04", "code-part_04"]),
+        (["/d/K76/C++_text_document", "/d/books"], ["k76-c", "books"]),
+        (["/d/a", "/d/b", "/d/a"], ["a-1", "b", "a-2"]),
+        (["/one/a", "/two/a"], ["one-a", "two-a"]),
+        (["/d/web_text_document"], ["web"]),
+    ],
+)
+def test_entries_are_called_by_what_tells_them_apart(prefixes: list[str], names: list[str]) -> None:
+    assert name_entries([BlendEntry(prefix, None) for prefix in prefixes]) == names
 
 
 @pytest.mark.parametrize(
@@ -115,6 +129,34 @@ def test_adopted_shards_are_trained_on_but_for_their_last_documents(tmp_path: Pa
     assert written["train"][1]["tokens"] == 3 and written["heldout"]["b"]["tokens"] == 3
     assert (tmp_path / "mixture" / "train" / "a-1.bin").is_symlink()
     assert json.loads((tmp_path / "mixture" / "blend.json").read_bytes()) == written
+
+
+def test_a_document_that_is_held_out_is_trained_on_in_none_of_its_repeats(tmp_path: Path) -> None:
+    entry = write_shard(tmp_path / "a", [[i + 1, END] for i in range(20)])
+    once = IndexedReader(tmp_path / "a")
+    again = np.concatenate([np.arange(20), np.arange(5)])
+    lengths, pointers = once.lengths[again], once.pointers[again]
+    write_index(idx_path(tmp_path / "a"), dtype=once.dtype, lengths=lengths, pointers=pointers, documents=np.arange(26))
+    written = adopt_blend([entry], adoption(tmp_path / "m", heldout=4))
+    train, heldout = (IndexedReader(tmp_path / "m" / split / "a") for split in ("train", "heldout"))
+    told = [{int(reader[i][0]) for i in range(len(reader))} for reader in (train, heldout)]
+    assert told[1] == {4, 5} and told[0] == set(range(1, 21)) - told[1]
+    assert written["train"][0]["tokens"] == train.num_tokens == 2 * (25 - 4)
+    write_index(idx_path(tmp_path / "a"), dtype=once.dtype, lengths=[2, 2], pointers=[0, 0], documents=[0, 1, 2])
+    with pytest.raises(DatasetError, match="repeats of those that are held out"):
+        adopt_blend([entry], adoption(tmp_path / "n"))
+
+
+def test_validation_data_of_the_list_is_what_is_held_out(tmp_path: Path) -> None:
+    write_shard(tmp_path / "t" / "a", [[1, END], [2, END]]), write_shard(tmp_path / "v" / "a", [[3, END]])
+    listed = {"train": ["2", str(tmp_path / "t" / "a")], "valid": [str(tmp_path / "v" / "a")], "test": None}
+    (tmp_path / "split.json").write_text(json.dumps(listed))
+    read = [read(tmp_path / "split.json", {}) for read in (read_blend, read_validation)]
+    written = adopt_blend(read[0], adoption(tmp_path / "m"), read[1])
+    assert written["train"] == [{"weight": 2.0, "prefix": "train/a", "source": "a", "tokens": 4}]
+    assert written["heldout"] == {"a": {"prefixes": ["heldout/a"], "bytes": 2, "tokens": 2}}
+    (tmp_path / "none.json").write_text(json.dumps({**listed, "valid": None}))
+    assert read_validation(tmp_path / "none.json", {}) == ()
 
 
 def test_megatron_reads_adopted_shards(tmp_path: Path) -> None:
