@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pipelines.report.charts import Line, line_chart
 from pipelines.report.findings import QUALITY_BINS, STEPS, gather
+from pipelines.report.mixture import plot_mixture, table_of
 from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
 
@@ -45,7 +46,15 @@ def render(found: dict[str, Any]) -> str:
     }
     template = environment.get_template("template.html")
     css = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return template.render(css=css, loss=_loss_chart(found), buckets=_buckets(found), **_complete(found))
+    drawn = {"loss": _loss_chart(found), "buckets": _buckets(found), **_mixture(found)}
+    return template.render(css=css, **drawn, **_complete(found))
+
+
+def _mixture(found: dict[str, Any]) -> dict[str, Any]:
+    plan = found.get("plan")
+    if not plan:
+        return {"plot": None, "planned": []}
+    return {"plot": plot_mixture(plan["sources"]), "planned": table_of(found["results"]["plan"]["rows"])}
 
 
 def _complete(found: dict[str, Any]) -> dict[str, Any]:
