@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixtures.plan import MixturePlan, SourcePlan
 from mixtures.wording import say_count
 
+SIDES = ("A", "B")
+SETTINGS = ("sequence_length", "seed", "tokens_asked")
 FIGURES = ("tokens_given", "epochs", "tokens_effective", "documents_given", "heldout_tokens")
 
 
@@ -21,6 +23,8 @@ def compare_plans(first: MixturePlan, second: MixturePlan) -> dict[str, Any]:
         "mixtures": [first.identity(), second.identity()],
         "tokens_given": totals,
         "tokens_effective": [first.tokens_effective, second.tokens_effective],
+        "moved_share": sum(abs(a - b) for a, b in _shares(sides, names, totals)) / 2,
+        "settings": {name: [getattr(first, name), getattr(second, name)] for name in SETTINGS},
         "sources": [
             {
                 "name": name,
@@ -32,13 +36,22 @@ def compare_plans(first: MixturePlan, second: MixturePlan) -> dict[str, Any]:
     }
 
 
+def _shares(
+    sides: Sequence[Mapping[str, SourcePlan]], names: Sequence[str], totals: Sequence[int]
+) -> Iterator[tuple[float, float]]:
+    for name in names:
+        a, b = (_share(side.get(name), total) or 0.0 for side, total in zip(sides, totals, strict=True))
+        yield a, b
+
+
 def _share(source: SourcePlan | None, total: int) -> float | None:
     return None if source is None else source.tokens_given / total
 
 
 def comparison_rows(compared: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A header, a row a source and the sum, as texts."""
-    header = ("source", "given", "", "change", "share", "", "epochs", "")
+    """A header, a row a source and the sums, as texts; the sides are called A and B."""
+    a, b = SIDES
+    header = ("source", f"given {a}", b, "change", f"share {a}", b, f"epochs {a}", b)
     body = [
         (
             row["name"],
@@ -55,6 +68,14 @@ def comparison_rows(compared: Mapping[str, Any]) -> list[tuple[str, ...]]:
         ("worth", *(_count(tokens) for tokens in worth), _change(*worth), "", "", "", ""),
     ]
     return [header, *body, *sums]
+
+
+def comparison_heading(compared: Mapping[str, Any]) -> list[str]:
+    """Lines that say which side is which, what else differs, and how much of the mixture does."""
+    sides = [f"{side}: {recipe}" for side, recipe in zip(SIDES, compared["recipes"], strict=True)]
+    differ = {name: pair for name, pair in compared["settings"].items() if pair[0] != pair[1]}
+    settings = [f"{name.replace('_', ' ')}: {pair[0]:,} in A, {pair[1]:,} in B" for name, pair in differ.items()]
+    return [*sides, *settings, f"{100 * compared['moved_share']:.1f} % of the tokens go to other sources"]
 
 
 def _count(tokens: int | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from mixtures.compare import compare_plans, comparison_rows
+from mixtures.compare import compare_plans, comparison_heading, comparison_rows
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.recipe import load_recipe
 from mixtures.wording import align_columns
@@ -19,7 +21,7 @@ def diff_command(first: str, second: str, out: Path, *, as_json: bool, force: bo
     """Print what differs, as a table or as JSON; nothing is written."""
     plans = [_plan(reference, out, force=force) for reference in (first, second)]
     compared = compare_plans(*plans)
-    click.echo(json.dumps(compared, indent=1) if as_json else comparison_text(plans, comparison_rows(compared)))
+    click.echo(json.dumps(compared, indent=1) if as_json else comparison_text(plans, compared))
 
 
 def _plan(reference: str, out: Path, *, force: bool) -> MixturePlan:
@@ -28,9 +30,9 @@ def _plan(reference: str, out: Path, *, force: bool) -> MixturePlan:
         return plan_mixture(recipe, corpus, force=force)
 
 
-def comparison_text(plans: list[MixturePlan], rows: list[tuple[str, ...]]) -> str:
-    """The table aligned, and below it the notes and warnings of each plan by its recipe's name."""
-    lines = align_columns(rows)
+def comparison_text(plans: list[MixturePlan], compared: Mapping[str, Any]) -> str:
+    """Which is which, the table aligned, and below it the notes and warnings of each plan by its recipe's name."""
+    lines = [*comparison_heading(compared), *align_columns(comparison_rows(compared))]
     for plan in plans:
         lines += [f"note, {plan.recipe}: {note}" for note in plan.notes]
         lines += [f"warning, {plan.recipe}: {warning}" for warning in plan.warnings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mixtures.compare import compare_plans, comparison_rows
+from mixtures.compare import compare_plans, comparison_heading, comparison_rows
 from mixtures.plan import plan_mixture
 from mixtures.policy import Policy
 from mixtures.recipe import Recipe
@@ -31,3 +31,19 @@ def test_sources_of_either_plan_are_shown_with_what_they_give_in_both(
     assert rows[1] == ("web", "200", "50", "−150", "100.0 %", "25.0 %", "1.00", "0.25")  # noqa: RUF001
     assert rows[2][1:4] == ("–", "150", "+150") and rows[3][3] == "="  # noqa: RUF001
     assert all(row["tokens_given"][0] == row["tokens_given"][1] for row in compare_plans(*plans[1:])["sources"])
+
+
+def test_the_heading_says_which_is_which_and_how_much_differs(
+    make_run: Callable[..., Run], recipe_from: Callable[..., Recipe], keep_all: Policy
+) -> None:
+    corpus = make_run(DOCS).corpus(keep_all)
+    one = plan_mixture(recipe_from(f"{WEB}\n{WIKI % 1}", "tokens: 200\nname: one"), corpus)
+    other = plan_mixture(recipe_from(f"{WEB}\n{WIKI % 3}", "tokens: 200\nname: other\nsequence_length: 2048"), corpus)
+    compared = compare_plans(one, other)
+    assert compared["moved_share"] == 0.25
+    assert comparison_heading(compared) == [
+        "A: one", "B: other", "sequence length: 1,024 in A, 2,048 in B", "25.0 % of the tokens go to other sources",
+    ]  # fmt: skip
+    assert comparison_rows(compared)[0] == ("source", "given A", "B", "change", "share A", "B", "epochs A", "B")
+    alone = compare_plans(one, plan_mixture(recipe_from(WEB, "tokens: 200"), corpus))
+    assert alone["moved_share"] == 0.5
