@@ -84,7 +84,7 @@ def _copy(stored: Path, path: Path, starts: Int64s, ends: Int64s) -> None:
     tokens = np.memmap(stored, dtype=np.uint8, mode="r")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            file.write(tokens[start:end])
+            file.write(tokens[start:end].data)
 
 
 def source_list(mixture: MixtureFolder, files: Sequence[TokenFile], base: str) -> dict[str, Any]:
