@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from mixtures.packing import Counts, Packing, expected_cuts, pack_documents
 from mixtures.select import BLEND, PLAN, SELECTION, TOKENIZER, VOCABULARY, new_folder
+from storage.checksums import write_checksums
 from storage.commit import atomic_path, exclusive, write_atomically
 from storage.errors import DatasetError
 from storage.identity import fingerprint
@@ -99,6 +100,7 @@ def pack_mixture(target: Path, mixture: Path, length: int | None = None) -> Pack
             "packing": {"method": "best-fit", "sequence_length": length, **vars(total)},
         }
         write_atomically(folder / BLEND, (json.dumps(packed, indent=1) + "\n").encode())
+        write_checksums(folder)
     return total
 
 

@@ -27,6 +27,7 @@ from mixtures.corpus import Corpus, Counts, Keys, Rows
 from mixtures.draw import claim_groups, is_heldout, is_in_partial_epoch
 from mixtures.plan import MixturePlan
 from mixtures.recipe import Recipe
+from storage.checksums import write_checksums
 from storage.commit import TEMPORARY_PREFIX, atomic_path, sync_folder, write_atomically
 from storage.errors import DatasetError, disk_errors
 from storage.megatron import IndexedReader, bin_path, idx_path, write_index
@@ -105,11 +106,18 @@ def write_mixture(target: Path, plan: MixturePlan, recipe: Recipe, corpus: Corpu
 def write_compact_mixture(
     target: Path, plan: MixturePlan, recipe: Recipe, corpus: Corpus, *, vocabulary: Path, shard_tokens: int = 1 << 30
 ) -> Path:
-    """Write a folder that needs no store: each document is copied once, into shards of about `shard_tokens`."""
+    """Write a folder that needs no store: each document is copied once, into shards of about `shard_tokens`.
+
+    `SHA256SUMS` in it lists its files, because it is made to be moved.
+    """
     store = corpus.tokens.folder
     _check_vocabulary(corpus, vocabulary)
     shards = [piece for group in _by_source(_gather(plan, recipe, corpus)) for piece in _recut(group, shard_tokens)]
-    return _write(target, plan, shards, store, vocabulary, lambda folder, shard: _copy_tokens(store, folder, shard))
+
+    def copy(folder: Path, shard: Shard) -> Counts:
+        return _copy_tokens(store, folder, shard)
+
+    return _write(target, plan, shards, store, vocabulary, copy, finish=write_checksums)
 
 
 def _check_vocabulary(corpus: Corpus, vocabulary: Path) -> None:
@@ -235,7 +243,13 @@ def _recut(shards: Sequence[Shard], shard_tokens: int) -> Iterator[Shard]:
 
 
 def _write(
-    target: Path, plan: MixturePlan, shards: Sequence[Shard], store: Path, vocabulary: Path, place: PlaceTokens
+    target: Path,
+    plan: MixturePlan,
+    shards: Sequence[Shard],
+    store: Path,
+    vocabulary: Path,
+    place: PlaceTokens,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     if (target / BLEND).exists():
         return target
@@ -258,6 +272,7 @@ def _write(
         for split in SPLITS:
             sync_folder(folder / split)
         write_atomically(folder / BLEND, (json.dumps(_blend(plan, shards), indent=1) + "\n").encode())
+        finish(folder)
     return target
 
 

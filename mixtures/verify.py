@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mixtures.packed import pieces_path
 from mixtures.select import BLEND, SELECTION, VOCABULARY
+from storage.checksums import checksum_faults
 from storage.errors import DatasetError
 from storage.megatron import IndexedReader
 from storage.shards import ShardSummary, check_shard
@@ -30,7 +31,7 @@ def verify_mixture(folder: Path) -> dict[str, ShardSummary]:
     tokens = _tokens_said(blend)
     selection = pq.read_table(folder / SELECTION) if (folder / SELECTION).exists() else None
     found: dict[str, ShardSummary] = {}
-    faults: list[str] = []
+    faults = checksum_faults(folder)
     for prefix in tokens:
         try:
             end = None if pieces_path(folder / prefix).exists() else vocabulary["end_of_document"]

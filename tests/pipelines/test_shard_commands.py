@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,12 @@ def test_packing_says_what_it_saved_and_verifies(run: StoredRun, tmp_path: Path)
     packing = json.loads((tmp_path / "packed" / "blend.json").read_bytes())["packing"]
     assert f"{packing['cut']:,} documents cut" in shown and f"{packing['cut_unpacked']:,} documents cut" in shown
     assert "train/wiki-0000" in gristmill("verify", tmp_path / "packed")
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "packed", check=True)
     pieces = tmp_path / "packed" / "train" / "wiki-0000.pieces.parquet"
     table = pq.read_table(pieces)
     pq.write_table(table.slice(1), pieces)
-    with pytest.raises(DatasetError, match="documents have other lengths"):
+    with pytest.raises(DatasetError, match=r"pieces.parquet has sha256 .*\n.*documents have other lengths"):
         gristmill("verify", tmp_path / "packed")
 
 
