@@ -23,8 +23,48 @@ class TrainTokenizer(Written):
 
     vocabulary_size: Count = Field(gt=256, description="Entries, the 256 bytes and the end-of-document token included.")
     sample: Count | None = Field(
-        default=None, gt=0, description="Bytes of text to train it on, taken evenly from all sources (default: all)."
+        default=None, gt=0, description="Bytes of text to train it on, taken evenly from all sources (default: 256M)."
     )
+    balance: dict[str, float] | None = Field(
+        default=None,
+        min_length=1,
+        description="Weights of the sample's groups, e.g. {en: 2, zh: 1}; `other` is every group not named.",
+    )
+    balance_by: str | None = Field(
+        default=None, min_length=1, description="What the groups are, in SQL (default: language.label)."
+    )
+    digits: int = Field(default=1, ge=1, le=9, description="Digits that may stand together in an entry.")
+    min_frequency: Count = Field(default=2, ge=1, description="Occurrences that a pair needs to become an entry.")
+    max_token_bytes: int = Field(default=64, ge=2, description="Length of the longest entry.")
+    end_of_document: str = Field(
+        default="<|endoftext|>", min_length=1, description="The token that ends a document; its id is 0."
+    )
+    special_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), max_length=10_000, description="More tokens that no text becomes, with the ids from 1 on."
+    )
+
+    @property
+    def balance_key(self) -> str:
+        return self.balance_by or "language.label"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.balance_by is not None and self.balance is None:
+            raise fault("`balance_by` says what the groups are, but no `balance` names them", "balance_by")
+        for name, weight in (self.balance or {}).items():
+            if weight <= 0:
+                raise fault(
+                    f"`{name}` has a weight of {weight:g}: leave it out, or give it more than 0", "balance", name
+                )
+        tokens = (self.end_of_document, *self.special_tokens)
+        for i, token in enumerate(self.special_tokens):
+            if token in tokens[: i + 1]:
+                raise fault(f"the special token {token!r} is named twice", "special_tokens", i)
+        if self.vocabulary_size < 256 + len(tokens):
+            raise fault(
+                f"{self.vocabulary_size} entries cannot hold 256 bytes and {len(tokens)} tokens", "vocabulary_size"
+            )
+        return self
 
 
 class Tokenizer(Written):
@@ -34,7 +74,14 @@ class Tokenizer(Written):
 
     train: TrainTokenizer | None = Field(default=None, description="Train a byte-level BPE.")
     load: str | None = Field(
-        default=None, min_length=1, description="Path of a `tokenizer.json`, or of a folder that holds one."
+        default=None,
+        min_length=1,
+        description="Path of a `tokenizer.json`, of a tiktoken file, or of a folder that holds a tokenizer.",
+    )
+    scheme: str | None = Field(
+        default=None,
+        min_length=1,
+        description="With `load`: how a tiktoken file cuts text, where its name does not say.",
     )
     end_of_document: str | None = Field(
         default=None, min_length=1, description="With `load`: the token that ends a document, where it is not found."
@@ -44,12 +91,27 @@ class Tokenizer(Written):
         description="The tokens before prefix, suffix and middle of rearranged documents, where they are not known.",
     )
 
+    keep: Count | None = Field(
+        default=None,
+        gt=256,
+        description="With `load`: keep this many entries, those most frequent in the documents (TinyStories: 10k).",
+    )
+
+    @property
+    def of_documents(self) -> bool:
+        """True when the recipe's documents make it what it is."""
+        return self.train is not None or self.keep is not None
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.train is None) == (self.load is None):
             raise ValueError("`tokenizer` needs one of `train` and `load`")
         if self.end_of_document is not None and self.load is None:
-            raise ValueError("`end_of_document` goes with `load`; a trained tokenizer brings its own")
+            raise fault("`end_of_document` stands under `train` for a tokenizer that is trained", "end_of_document")
+        if self.scheme is not None and self.load is None:
+            raise fault("`scheme` goes with `load`; a trained tokenizer has its own", "scheme")
+        if self.keep is not None and self.load is None:
+            raise fault("`keep` goes with `load`; `vocabulary_size` is that of a trained tokenizer", "keep")
         return self
 
 

@@ -23,6 +23,7 @@ from pipelines.language_model_cli import annotate, synthesize
 from pipelines.shards_cli import shards, where
 from pipelines.shared_options import OUT, on_ray
 from pipelines.study_cli import search_mixture, validate
+from pipelines.tokenizer_cli import tokenizer
 from storage.errors import CurationError, GristmillError
 
 STOPPED = "stopped; run the same command to go on where it was"
@@ -198,6 +199,7 @@ def why(document: str, out: str, policy: str | None, as_json: bool) -> None:
 
 cli.add_command(where)
 cli.add_command(shards)
+cli.add_command(tokenizer)
 
 
 @cli.command()

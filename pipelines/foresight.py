@@ -170,14 +170,16 @@ def _find_tokens(folder: RunFolder, recipe: Recipe, *, same_documents: bool) -> 
     run = str(require_step(folder, "tokenize").result["tokenizer"])
     entries = require_step(folder, "vocabulary").result["vocabulary"]["size"]
     by_run = f"tokens are counted by the run's tokenizer ({entries:,} entries)"
-    if recipe.tokenizer.load is None:
+    if recipe.tokenizer.load is None or recipe.tokenizer.of_documents:
         request = dataclasses.replace(saved_request(folder.root), recipe=str(recipe.file))
         same = plan_vocabulary(request, folder).identity == require_step(folder, "vocabulary").identity
         if same and same_documents:
             return _Found(folder.tokens(run), own=True)
         return _Found(folder.tokens(run), (f"{by_run}; a run would train one as the recipe says: estimates",))
     loaded = load_tokenizer(
-        policy_folder(recipe) / recipe.tokenizer.load, end_of_document=recipe.tokenizer.end_of_document
+        policy_folder(recipe) / recipe.tokenizer.load,
+        end_of_document=recipe.tokenizer.end_of_document,
+        scheme=recipe.tokenizer.scheme,
     )
     identity = arranged(recipe, loaded).vocabulary.tokenizer_hash
     if identity == run:

@@ -37,6 +37,7 @@ from pipelines.stages import (
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
+from tokenizer.vocabulary import tokenizer_files
 
 CODE_VERSIONS = {
     "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 2, "embed": 1, "score": 2,
@@ -273,10 +274,10 @@ def plan_vocabulary(request: RunRequest, folder: RunFolder) -> StepPlan:
     basis = {
         **({"fill_in_middle": chosen} if chosen else {}),
         "tokenizer": settings,
-        "file": hash_file(loaded) if loaded and loaded.is_file() else None,
-        "sources": [source.where for source in recipe.sources] if loaded is None else [],
-        "seed": recipe.seed if loaded is None else 0,
-        "judged": judged["identity"] if loaded is None else None,
+        "files": {file.name: hash_file(file) for file in tokenizer_files(loaded)} if loaded else None,
+        "sources": [source.where for source in recipe.sources] if recipe.tokenizer.of_documents else [],
+        "seed": recipe.seed if recipe.tokenizer.of_documents else 0,
+        "judged": judged["identity"] if recipe.tokenizer.of_documents else None,
     }
     return _plan("vocabulary", "vocabulary", {"recipe": recipe.file, "policy": judged["policy"]}, basis)
 

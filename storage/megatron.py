@@ -124,6 +124,14 @@ class IndexedWriter:
             self._file.write(array.astype(self.dtype.newbyteorder("<"), copy=False).tobytes())
         self._lengths.append(len(array))
 
+    def add_documents(self, tokens: npt.ArrayLike, lengths: npt.ArrayLike) -> None:
+        """Append documents that lie end to end, of `lengths` tokens each, in one write. Raises as `add` does."""
+        counts = np.asarray(lengths, np.int64)
+        if int(counts.sum()) != np.size(tokens):
+            raise ValueError(f"documents of {int(counts.sum())} tokens in all, but {np.size(tokens)} were given")
+        self.add(tokens)
+        self._lengths[-1:] = counts.tolist()
+
     def finish(self) -> None:
         """Commit the `.bin`, then the `.idx` that makes it a dataset."""
         with self._held:

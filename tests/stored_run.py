@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from mixtures.corpus import Corpus, open_corpus
 from mixtures.plan import MixturePlan, plan_mixture
@@ -20,7 +21,8 @@ from tests.mixtures.tiny_run import KEEP_ALL, Doc, Run
 from tokenizer.bins import pack_bin, plan_bins, remove_loose
 from tokenizer.encode import Encoder
 from tokenizer.store import publish_store, write_store_part
-from tokenizer.vocabulary import TokenizerFile, TrainingConfig, describe_tokenizer, train_tokenizer, write_vocabulary
+from tokenizer.training import TrainingConfig, train_tokenizer
+from tokenizer.vocabulary import TokenizerFile, describe_tokenizer, write_vocabulary
 
 GRAINS = ("wheat", "rye", "barley", "oats", "磨坊", "Mühle", "spelt", "millet")
 RECIPE = """\
@@ -52,7 +54,7 @@ TEXTS = {doc.doc_id: doc.text for doc in DOCS}
 
 @lru_cache(maxsize=1)
 def tokenizer() -> TokenizerFile:
-    data = train_tokenizer(TEXTS.values(), TrainingConfig(size=400))
+    data = train_tokenizer([pa.array(list(TEXTS.values()))], TrainingConfig(size=400))
     return TokenizerFile(data, describe_tokenizer(data))
 
 

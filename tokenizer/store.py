@@ -283,7 +283,8 @@ def _select(
         here = slice(*np.searchsorted(admitted, (start, stop)).tolist())
         rows = admitted[here]
         if len(rows):
-            yield rows, orders[here], batch.select(["doc_id", "text"]).take(pa.array(rows - start))
+            chosen = batch.select(["doc_id", "text"])
+            yield rows, orders[here], chosen if len(rows) == batch.num_rows else chosen.take(pa.array(rows - start))
         start = stop
     if start != documents.rows:
         raise DatasetError(
@@ -307,22 +308,19 @@ def _write_pair(
             encoded = _rearranged(encoder.encode(batch.column("text")), batch, orders, vocabulary)
             has_tokens = np.diff(encoded.offsets) > 0
             empty.extend(rows[~has_tokens].tolist())
-            closed = close_documents(encoded, vocabulary.end_of_document)
-            if not len(closed.ids):
+            if not len(encoded.ids):
                 continue
-            _check_ids(closed.ids, vocabulary)
+            _check_ids(encoded.ids, vocabulary)
+            closed = close_documents(encoded, vocabulary.end_of_document, vocabulary.dtype)
+            lengths = np.diff(closed.offsets)
             writer = writer or opened.enter_context(
                 IndexedWriter(prefix, vocabulary.dtype, wait_seconds=ORPHAN_SECONDS)
             )
-            ids = closed.ids.astype(vocabulary.dtype)
-            for start, stop in zip(closed.offsets, closed.offsets[1:], strict=False):
-                writer.add(ids[start:stop])
-            kept = batch.filter(pa.array(has_tokens))
+            writer.add_documents(closed.ids, lengths)
+            kept = batch if has_tokens.all() else batch.filter(pa.array(has_tokens))
             offsets = (tokens + closed.offsets[:-1]) * itemsize
-            maps.append(
-                _map_rows(prefix.name, part, kept, rows[has_tokens], sequences, offsets, np.diff(closed.offsets))
-            )
-            sequences, tokens = sequences + kept.num_rows, tokens + len(ids)
+            maps.append(_map_rows(prefix.name, part, kept, rows[has_tokens], sequences, offsets, lengths))
+            sequences, tokens = sequences + kept.num_rows, tokens + len(closed.ids)
     return maps
 
 
@@ -352,12 +350,15 @@ def _map_rows(
     )
 
 
-def close_documents(batch: TokenBatch, end_of_document: int) -> TokenBatch:
-    """The same texts, those without tokens left out and every other one followed by the end-of-document id."""
+def close_documents(batch: TokenBatch, end_of_document: int, dtype: npt.DTypeLike = np.uint32) -> TokenBatch:
+    """The same texts, those without tokens left out and every other one followed by the end-of-document id.
+
+    Ids are of `dtype`, which must hold them.
+    """
     lengths = np.diff(batch.offsets)
     offsets = np.zeros(int(np.count_nonzero(lengths)) + 1, np.int64)
     np.cumsum(lengths[lengths > 0] + 1, out=offsets[1:])
-    ids = np.full(offsets[-1], end_of_document, np.uint32)
+    ids = np.full(offsets[-1], end_of_document, dtype)
     inside = np.ones(len(ids), bool)
     inside[offsets[1:] - 1] = False
     ids[inside] = batch.ids

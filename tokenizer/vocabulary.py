@@ -1,28 +1,28 @@
-"""Vocabularies: train a byte-level BPE, load anybody's `tokenizer.json`, and say what the model must know of it.
+"""Vocabularies: load anybody's tokenizer, and say what a model must know of it.
 
 A `tokenizer.json` is stored as the bytes it came in; `vocabulary.json` beside it holds its size, its end-of-document
-id and its checksum, and a pair that does not match is refused. Training is deterministic for any number of threads:
-the same texts in the same order give the same bytes. It takes 4.9 s a core for 16 MB of
-English and Chinese and 32,768 entries.
+id and its checksum, and a pair that does not match is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from storage.commit import write_atomically
-from storage.errors import InputError, ModelError
+from storage.errors import ModelError
 from storage.identity import fingerprint
 from storage.megatron import token_dtype
+from tokenizer.foreign import foreign_files, is_foreign, read_foreign
 from tokenizer.middle import FillInMiddle, find_tokens
+from tokenizer.training import END_OF_DOCUMENT
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"
@@ -30,32 +30,8 @@ FORMAT_VERSION = 1
 PADDING = 128
 """Embedding rows are padded to a multiple of this, as Megatron does (`--make-vocab-size-divisible-by`)."""
 
-END_OF_DOCUMENT = "<|endoftext|>"
 KNOWN_ENDS = (END_OF_DOCUMENT, "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>", "<|eos|>", "[EOS]")
 """Tokens that end a document: GPT-2, GPT-Neo and Qwen; LLaMA 3; DeepSeek; LLaMA 1 and 2; Gemma; others."""
-
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-    r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
-    r"|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+"
-    r"|\s+(?!\S)"
-    r"|\s+"
-)
-"""Qwen's pattern (every digit alone; indentation stays one token), with combining marks counted as letters, so that
-words of Indic scripts are not cut at every vowel sign."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a vocabulary is trained. `size` counts all entries; a small corpus gives fewer."""
-
-    size: int = 32_768
-    min_frequency: int = 2
-    max_token_bytes: int = 64
-    """Longest entry: web text repeats whole sentences, and those are no words."""
-    end_of_document: str = END_OF_DOCUMENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,51 +69,6 @@ def vocabulary_of(facts: Mapping[str, Any]) -> Vocabulary:
     return Vocabulary(**{**facts, "fill_in_middle": FillInMiddle(**middle) if middle else None})
 
 
-def train_tokenizer(texts: Iterable[str], config: TrainingConfig) -> bytes:
-    """Train a byte-level BPE and return its `tokenizer.json`.
-
-    Every text can be encoded and comes back unchanged: all 256 bytes are entries, nothing is normalized.
-    Raises InputError when there is no text or `size` cannot hold the bytes.
-    """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if config.size <= len(alphabet):
-        raise InputError(
-            f"a vocabulary of {config.size} entries cannot hold the 256 bytes and {config.end_of_document!r}",
-            hint=f"ask for {len(alphabet) + 1} entries or more; 8,000 suits a small corpus",
-        )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.size,
-        min_frequency=config.min_frequency,
-        max_token_length=config.max_token_bytes + 1,  # the library's own limit is exclusive
-        special_tokens=[AddedToken(config.end_of_document, special=True, normalized=False)],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_some(texts), trainer)
-    return str(tokenizer.to_str(pretty=True)).encode()
-
-
-def _some(texts: Iterable[str]) -> Iterator[str]:
-    """Pass the texts on. Raises InputError at the end when none had a character."""
-    seen = False
-    for text in texts:
-        seen = seen or bool(text)
-        yield text
-    if not seen:
-        raise InputError(
-            "there is no text to train a vocabulary on",
-            hint="look at the report's funnel for what dropped the documents, or name a `tokenizer.json`",
-        )
-
-
 @dataclass(frozen=True)
 class TokenizerFile:
     """A `tokenizer.json`, byte for byte, and its description."""
@@ -146,24 +77,41 @@ class TokenizerFile:
     vocabulary: Vocabulary
 
 
-def load_tokenizer(path: Path, *, end_of_document: str | None = None) -> TokenizerFile:
-    """Load a `tokenizer.json`, or the folder of a model as Hugging Face lays it out.
+def load_tokenizer(path: Path, *, end_of_document: str | None = None, scheme: str | None = None) -> TokenizerFile:
+    """Load a `tokenizer.json`, a tiktoken file, or the folder of a model as Hugging Face lays it out.
 
     `end_of_document` names the token that closes a document; without it the well-known ones are tried, then the
-    `eos_token` of a `tokenizer_config.json` beside it. Raises ModelError when there is no such file, when it is not a
-    tokenizer, or when no token ends a document.
+    `eos_token` of a `tokenizer_config.json` beside it. `scheme` says how a tokenizer without a `tokenizer.json` cuts
+    text (`tokenizer.foreign`). Raises ModelError when there is no such file, when it is not a tokenizer, or when no
+    token ends a document.
     """
     file = path / TOKENIZER_FILE if path.is_dir() else path
+    data = _read(file) if file.is_file() and not is_foreign(file) else _read_foreign(path, file, scheme)
+    suggested = _suggested_end(file.with_name("tokenizer_config.json"))
+    return TokenizerFile(data, describe_tokenizer(data, at=str(file), named=end_of_document, suggested=suggested))
+
+
+def tokenizer_files(path: Path) -> list[Path]:
+    """The files that `load_tokenizer` reads for this path, as far as they are there."""
+    file = path / TOKENIZER_FILE if path.is_dir() else path
+    if file.is_file() and not is_foreign(file):
+        return [found for found in (file, file.with_name("tokenizer_config.json")) if found.is_file()]
+    return foreign_files(path) if is_foreign(path) else []
+
+
+def _read_foreign(path: Path, file: Path, scheme: str | None) -> bytes:
+    return read_foreign(path, scheme=scheme) if is_foreign(path) else _read(file)
+
+
+def _read(file: Path) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise ModelError(
             f"there is no tokenizer to read: {error.strerror}",
             at=str(file),
-            hint=f"give the path of a `{TOKENIZER_FILE}`, or of a folder that holds one",
+            hint=f"give the path of a `{TOKENIZER_FILE}`, of a tiktoken file, or of a folder that holds a tokenizer",
         ) from error
-    suggested = _suggested_end(file.with_name("tokenizer_config.json"))
-    return TokenizerFile(data, describe_tokenizer(data, at=str(file), named=end_of_document, suggested=suggested))
 
 
 def _suggested_end(config_file: Path) -> str | None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,10 +195,11 @@ def test_shards_of_another_width_and_missing_ones_are_refused(tmp_path: Path) ->
 
 def test_the_command_makes_a_mixture_that_the_trainer_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pipelines.cli import carry_out
-    from tokenizer.vocabulary import TrainingConfig, describe_tokenizer, train_tokenizer
+    from tokenizer.training import TrainingConfig, train_tokenizer
+    from tokenizer.vocabulary import describe_tokenizer
     from trainer.mixture import open_mixture
 
-    data = train_tokenizer(["The mill grinds rye."] * 5, TrainingConfig(size=280))
+    data = train_tokenizer([pa.array(["The mill grinds rye."] * 5)], TrainingConfig(size=280))
     (tmp_path / "tokenizer.json").write_bytes(data)
     end, encode = describe_tokenizer(data).end_of_document, Tokenizer.from_str(data.decode()).encode
     texts = [f"Sack {i} of rye, grüße." for i in range(20)]

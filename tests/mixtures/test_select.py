@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -346,17 +347,12 @@ def test_a_store_in_several_parts_is_read_as_the_tokenizer_writes_it(
 ) -> None:
     from tokenizer.encode import Encoder
     from tokenizer.store import publish_store, rows_not_yet_stored, write_store_part
-    from tokenizer.vocabulary import (
-        TokenizerFile,
-        TrainingConfig,
-        describe_tokenizer,
-        train_tokenizer,
-        write_vocabulary,
-    )
+    from tokenizer.training import TrainingConfig, train_tokenizer
+    from tokenizer.vocabulary import TokenizerFile, describe_tokenizer, write_vocabulary
 
     docs = [Doc(f"d{i}", text=f"The mill grinds grain number {i}.") for i in range(8)] + [Doc("empty", text="")]
     run = make_run(docs, part_rows=5)
-    data = train_tokenizer([doc.text for doc in docs], TrainingConfig(size=300))
+    data = train_tokenizer([pa.array([doc.text for doc in docs])], TrainingConfig(size=300))
     tokenizer = TokenizerFile(data, describe_tokenizer(data))
     encoder, store = Encoder(tokenizer, fast=False), run.root / "real"
     write_vocabulary(run.root / "real-vocabulary", tokenizer)

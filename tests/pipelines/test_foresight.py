@@ -143,9 +143,10 @@ def test_another_tokenizer_makes_the_counts_estimates(folder: RunFolder, write: 
 def test_a_loaded_tokenizer_is_counted_by_its_own_store_if_there_is_one(
     folder: RunFolder, tmp_path: Path, write: Callable[[str, str], Path]
 ) -> None:
-    from tokenizer.vocabulary import TrainingConfig, load_tokenizer, train_tokenizer
+    from tokenizer.training import TrainingConfig, train_tokenizer
+    from tokenizer.vocabulary import load_tokenizer
 
-    (tmp_path / "t.json").write_bytes(train_tokenizer(["some text to train on"], TrainingConfig(size=300)))
+    (tmp_path / "t.json").write_bytes(train_tokenizer([pa.array(["some text to train on"])], TrainingConfig(size=300)))
     text = RECIPE.format(policy="policy.yaml", entries=500)
     recipe = write("second.yaml", text.replace("{train: {vocabulary_size: 500}}", "{load: t.json}"))
     (note,) = plan(folder, recipe).notes

@@ -20,7 +20,8 @@ from storage.errors import DatasetError, InputError
 from storage.megatron import IndexedReader, bin_path, idx_path, write_index
 from tests.stored_run import TEXTS, StoredRun, make_stored_run, tokenizer
 from tokenizer.encode import Encoder
-from tokenizer.vocabulary import TokenizerFile, TrainingConfig, describe_tokenizer, train_tokenizer, write_vocabulary
+from tokenizer.training import TrainingConfig, train_tokenizer
+from tokenizer.vocabulary import TokenizerFile, describe_tokenizer, write_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_packing_says_what_it_saved_and_verifies(run: StoredRun, tmp_path: Path)
 
 class TestDamage:
     def test_a_vocabulary_that_does_not_match(self, run: StoredRun, tmp_path: Path) -> None:
-        data = train_tokenizer(TEXTS.values(), TrainingConfig(size=300))
+        data = train_tokenizer([pa.array(list(TEXTS.values()))], TrainingConfig(size=300))
         write_vocabulary(tmp_path, TokenizerFile(data, describe_tokenizer(data)))
         with pytest.raises(DatasetError, match=r"it holds id \d+, the vocabulary has 300 entries"):
             gristmill("verify", train(run.mixture), "--tokenizer", tmp_path)

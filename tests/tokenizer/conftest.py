@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from tokenizer.encode import Encoder
-from tokenizer.vocabulary import TokenizerFile, TrainingConfig, describe_tokenizer, train_tokenizer
+from tokenizer.training import TrainingConfig, train_tokenizer
+from tokenizer.vocabulary import TokenizerFile, describe_tokenizer
 
 CORPUS = [
     "The mill grinds the grain, and the miller's daughter counts 1234 sacks of flour in 2024.",
@@ -21,7 +23,7 @@ CORPUS = [
 
 @pytest.fixture(scope="session")
 def trained() -> TokenizerFile:
-    data = train_tokenizer(CORPUS, TrainingConfig(size=600))
+    data = train_tokenizer([pa.array(CORPUS)], TrainingConfig(size=600))
     return TokenizerFile(data, describe_tokenizer(data))
 
 
@@ -33,7 +35,7 @@ def encoder(trained: TokenizerFile) -> Encoder:
 @pytest.fixture(scope="session")
 def wide() -> TokenizerFile:
     """The same kind of vocabulary with more entries than 16 bits hold, as LLaMA 3 and Qwen have."""
-    settings = json.loads(train_tokenizer(CORPUS, TrainingConfig(size=400)))
+    settings = json.loads(train_tokenizer([pa.array(CORPUS)], TrainingConfig(size=400)))
     vocabulary = settings["model"]["vocab"]
     for number in range(len(vocabulary), 70_000):
         vocabulary[f"unused{number}"] = number

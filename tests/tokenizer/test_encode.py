@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from tokenizer import encode as encode_module
-from tokenizer.encode import Encoder, TokenBatch, hard_samples
-from tokenizer.vocabulary import TokenizerFile, TrainingConfig, describe_tokenizer, train_tokenizer
+from tokenizer.encode import Encoder, TokenBatch
+from tokenizer.samples import hard_samples
+from tokenizer.training import TrainingConfig, train_tokenizer
+from tokenizer.vocabulary import TokenizerFile, describe_tokenizer
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -170,6 +172,6 @@ def test_encoding_uses_the_merges(encoder: Encoder) -> None:
 
 
 def test_a_vocabulary_without_merges_is_bytes() -> None:
-    data = train_tokenizer(["ab"], TrainingConfig(size=257))
+    data = train_tokenizer([pa.array(["ab"])], TrainingConfig(size=257))
     encoder = Encoder(TokenizerFile(data, describe_tokenizer(data)), fast=False)
     assert len(encode_one(encoder, "über 麻")) == len("über 麻".encode())

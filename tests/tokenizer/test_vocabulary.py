@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
-from storage.errors import CurationError, InputError, ModelError
+from storage.errors import CurationError, ModelError
 from tokenizer.vocabulary import (
     KNOWN_ENDS,
     TokenizerFile,
-    TrainingConfig,
     describe_tokenizer,
     load_tokenizer,
     read_vocabulary,
-    train_tokenizer,
     write_vocabulary,
 )
-
-
-def pieces(data: bytes, text: str) -> list[str]:
-    tokenizer = Tokenizer.from_str(data.decode())
-    return [tokenizer.decode([identifier]) for identifier in tokenizer.encode(text).ids]
 
 
 def foreign(*added: str, ordinary: tuple[str, ...] = ()) -> bytes:
@@ -36,68 +25,6 @@ def foreign(*added: str, ordinary: tuple[str, ...] = ()) -> bytes:
     tokenizer = Tokenizer(models.BPE(vocab=entries, merges=[]))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in added])
     return tokenizer.to_str().encode()
-
-
-class TestTraining:
-    def test_every_digit_stands_alone(self) -> None:
-        data = train_tokenizer(["in 1234 and 1234 again 1234"] * 50, TrainingConfig(size=600))
-        assert pieces(data, "in 1234") == ["in", " ", "1", "2", "3", "4"]
-
-    def test_indentation_is_one_token(self) -> None:
-        code = "def f():\n        return None\n"
-        data = train_tokenizer([code] * 50, TrainingConfig(size=600))
-        assert pieces(data, code) == ["def", " f", "():\n", " " * 7, " return", " None", "\n"]
-
-    def test_vowel_signs_stay_with_their_letters(self) -> None:
-        data = train_tokenizer(["दुनिया"] * 50, TrainingConfig(size=600))
-        assert pieces(data, "दुनिया") == ["दुनिया"]
-
-    def test_no_entry_is_longer_than_asked(self) -> None:
-        data = train_tokenizer(["abcdefghijklmnop" * 2] * 50, TrainingConfig(size=600, max_token_bytes=4))
-        assert pieces(data, "abcdefghijklmnop") == ["abcd", "efgh", "ijkl", "mnop"]
-
-    def test_rare_pairs_are_not_merged(self) -> None:
-        data = train_tokenizer(["zq kk", "kk"], TrainingConfig(size=600, min_frequency=2))
-        assert pieces(data, "zq") == ["z", "q"]
-        assert pieces(data, "kk") == ["kk"]
-
-    def test_a_small_corpus_gives_fewer_entries(self) -> None:
-        vocabulary = describe_tokenizer(train_tokenizer(["aaaa aaaa"], TrainingConfig(size=32_768)))
-        assert 257 < vocabulary.size < 265
-        assert (vocabulary.padded_size, vocabulary.dtype, vocabulary.end_of_document) == (384, "uint16", 0)
-
-    def test_bytes_do_not_depend_on_threads(self, tmp_path: Path) -> None:
-        generator = random.Random(1)
-        letters = "etaoinshrdlu中文й "
-        texts = ["".join(generator.choices(letters, k=400)) for _ in range(500)]
-        (tmp_path / "texts.json").write_text(json.dumps(texts))
-        program = (
-            "import json, sys; from tokenizer.vocabulary import *;"
-            f"texts = json.load(open({str(tmp_path / 'texts.json')!r}));"
-            "sys.stdout.buffer.write(train_tokenizer(iter(texts), TrainingConfig(size=900)))"
-        )
-        root = Path(__file__).parents[2]
-        written = {
-            subprocess.run(
-                [sys.executable, "-c", program],
-                cwd=root,
-                env={**os.environ, "RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": parallel},
-                capture_output=True,
-                check=True,
-            ).stdout
-            for threads, parallel in (("1", "false"), ("2", "true"), ("5", "true"))
-        }
-        assert written == {train_tokenizer(texts, TrainingConfig(size=900))}
-
-    @pytest.mark.parametrize("texts", [[], ["", ""]])
-    def test_no_text_is_refused(self, texts: list[str]) -> None:
-        with pytest.raises(InputError, match="no text to train"):
-            train_tokenizer(texts, TrainingConfig(size=600))
-
-    def test_a_size_below_the_bytes_is_refused(self) -> None:
-        with pytest.raises(InputError, match="200 entries cannot hold") as caught:
-            train_tokenizer(["a"], TrainingConfig(size=200))
-        assert "257 entries" in str(caught.value)
 
 
 class TestLoading:
