@@ -121,7 +121,7 @@ class IndexedWriter:
         if array.dtype != self.dtype:
             array = self._narrowed(array)
         with disk_errors(bin_path(self.prefix)):
-            self._file.write(array.astype(self.dtype.newbyteorder("<"), copy=False).tobytes())
+            self._file.write(np.ascontiguousarray(array, self.dtype.newbyteorder("<")).data)
         self._lengths.append(len(array))
 
     def add_documents(self, tokens: npt.ArrayLike, lengths: npt.ArrayLike) -> None:

@@ -317,7 +317,7 @@ def _write_pair(
                 IndexedWriter(prefix, vocabulary.dtype, wait_seconds=ORPHAN_SECONDS)
             )
             writer.add_documents(closed.ids, lengths)
-            kept = batch if has_tokens.all() else batch.filter(pa.array(has_tokens))
+            kept = _facts(batch).filter(pa.array(has_tokens))
             offsets = (tokens + closed.offsets[:-1]) * itemsize
             maps.append(_map_rows(prefix.name, part, kept, rows[has_tokens], sequences, offsets, lengths))
             sequences, tokens = sequences + kept.num_rows, tokens + len(closed.ids)
@@ -331,19 +331,24 @@ def _rearranged(encoded: TokenBatch, batch: pa.RecordBatch, orders: Orders, voca
     return TokenBatch(*rearrange(encoded.ids, encoded.offsets, doc_ids, orders, vocabulary.fill_in_middle))
 
 
+def _facts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """What the map says of documents, without their texts: `doc_id` and `bytes`."""
+    return pa.record_batch({"doc_id": batch.column("doc_id"), "bytes": pc.binary_length(batch.column("text"))})
+
+
 def _map_rows(
     bin: str, part: str, documents: pa.RecordBatch, rows: Rows, first: int, byte_offsets: Rows, lengths: Rows
 ) -> pa.RecordBatch:
     """MAP rows of the sequences from `first` on, one a document."""
     return pa.record_batch(
         [
-            pa.array([bin] * len(rows), pa.string()),
+            pa.repeat(pa.scalar(bin, pa.string()), len(rows)),
             pa.array(np.arange(first, first + len(rows))),
             pa.array(byte_offsets),
             pa.array(lengths.astype(np.int32)),
-            pc.binary_length(documents.column("text")),
+            documents.column("bytes"),
             documents.column("doc_id"),
-            pa.array([part] * len(rows), pa.string()),
+            pa.repeat(pa.scalar(part, pa.string()), len(rows)),
             pa.array(rows),
         ],
         schema=MAP,
