@@ -17,7 +17,7 @@ from mixtures.recipe import Recipe, load_recipe, policy_folder
 from mixtures.training_sample import TrainingSample, draw_training_sample
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
-from pipelines.middle import arranged
+from pipelines.middle import arranged, special_tokens
 from pipelines.run_folder import RunFolder
 from storage.errors import RecipeError
 from storage.manifests import Dataset, open_dataset
@@ -96,7 +96,7 @@ def _train(recipe: Recipe, texts: Iterator[pa.StringArray]) -> TokenizerFile:
         max_token_bytes=settings.max_token_bytes,
         max_digits=settings.digits,
         end_of_document=settings.end_of_document,
-        special_tokens=settings.special_tokens,
+        special_tokens=special_tokens(recipe),
     )
     data = train_tokenizer(texts, config)
     return TokenizerFile(data, describe_tokenizer(data, named=settings.end_of_document))

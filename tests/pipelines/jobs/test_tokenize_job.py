@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from mixtures.policy import Policy
 from mixtures.yaml_files import load_yaml
 from pipelines.jobs.tokenize import tokenize_part
@@ -38,10 +40,19 @@ def write_tokenizer(path: Path) -> None:
     path.write_text(json.dumps(settings))
 
 
-def test_the_sources_that_ask_are_rearranged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tokenizer_asked",
+    [
+        "{load: coder.json}",
+        "{train: {vocabulary_size: 400}}",
+        "{train: {vocabulary_size: 400}, fill_in_middle: [<a>, <b>, <c>]}",
+        "{train: {vocabulary_size: 400, special_tokens: [<fim_prefix>, <fim_suffix>, <fim_middle>]}}",
+    ],
+)
+def test_the_sources_that_ask_are_rearranged(tmp_path: Path, tokenizer_asked: str) -> None:
     write_tokenizer(tmp_path / "coder.json")
     (tmp_path / "policy.yaml").write_text(KEEP_ALL)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("{load: coder.json}", tokenizer_asked))
     run, folder = Run(tmp_path / "run", DOCS, 15), RunFolder(tmp_path / "run")
     policy = load_yaml(tmp_path / "policy.yaml", Policy)
     run.judge(policy)
