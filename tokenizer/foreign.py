@@ -112,7 +112,7 @@ def read_foreign(path: Path, *, scheme: str | None = None) -> bytes:
         tokenizer = _from_folder(path, scheme) if path.is_dir() else _from_tiktoken(path, scheme)
     except OSError as error:
         raise ModelError(f"there is no tokenizer to read: {error.strerror}", at=str(error.filename or path)) from error
-    return str(tokenizer.to_str(pretty=True)).encode()
+    return str(tokenizer.to_str()).encode()
 
 
 def _scheme(name: str | None, found: str | None, at: Path) -> Scheme:

@@ -117,7 +117,9 @@ def _buffers(texts: pa.StringArray) -> tuple[Int64s, Bytes]:
         bounds[:] = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     if data is None or data.size == 0:
         data = bytes(1)
-    return bounds, np.frombuffer(data, np.uint8)
+    letters = np.frombuffer(data, np.uint8)
+    letters.setflags(write=False)  # kernels are compiled for one signature only
+    return bounds, letters
 
 
 @functools.cache

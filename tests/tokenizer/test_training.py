@@ -49,7 +49,7 @@ def counted_by_hugging_face(texts: list[str | None], max_digits: int) -> dict[by
 
 
 class TestWords:
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=150)
     @given(
         texts=st.lists(st.none() | st.text(st.sampled_from(TRICKY), max_size=30) | st.text(max_size=20), max_size=5),
         max_digits=st.sampled_from([1, 3]),
@@ -79,7 +79,7 @@ class TestWords:
 
 
 class TestMerges:
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     @given(
         texts=st.lists(
             st.text("ab", max_size=40) | st.text("aab -", max_size=60) | st.text(st.sampled_from(TRICKY), max_size=40),
