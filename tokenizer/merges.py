@@ -4,8 +4,8 @@ Invariant: the merges are those of `tokenizers` 0.23. The pair with the highest 
 with the smaller ids. Three corners of it are kept, because later merges hang on them: a pair's count is not taken back
 when it is merged; two ways to one string share an entry, whose pairs may then be merged a second time (the later rank
 stays); a pair that is too long together is never counted. Counts are 64 bits wide (theirs 32: they wrap around).
-Trade-off: the words that hold a pair are listed when the pair comes up, and no list is ever cut: about 20 bytes a byte
-of distinct words in all.
+Trade-off: the words that hold a pair are listed when the pair comes up, and lists are cleared out when they are full:
+about 50 bytes a byte of distinct words at the most.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
-DONE, MORE_PAIRS, MORE_TOUCHED, MORE_FRESH, MORE_LISTS, MORE_HEAP, MORE_BYTES, MORE_MERGES = range(8)
-"""What a call ended with: all is done, or which array has no room left."""
+BEGUN, DONE, MORE_PAIRS, MORE_TOUCHED, MORE_FRESH, MORE_LISTS, MORE_HEAP, MORE_BYTES, MORE_MERGES = range(-1, 8)
+"""What a call ended with: a step has begun, all is done, or an array has no room left."""
 
 STEP, LEFT, RIGHT, MERGED, CURSOR, STOP = range(6)
 NUM_PAIRS, NUM_TOUCHED, NUM_FRESH, NUM_LISTED, NUM_HEAP, NUM_TOKENS, NUM_MERGES, STATE_SIZE = range(6, 14)
@@ -36,6 +36,8 @@ KEY, COUNT, SEEN, TOUCHED = range(4)
 
 HEAP_COUNT, HEAP_KEY, HEAP_START, HEAP_STOP = range(4)
 """Columns of the heap: the count as it was when the row was pushed, the pair, and its words in the lists."""
+
+FIRST_LISTS = 1 << 18
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -83,6 +85,7 @@ def learn_merges(words: Words, entries: list[bytes], limits: Limits) -> tuple[li
     """
     trainer = _Trainer(words, entries, limits)
     trainer.run(_count_pairs)
+    trainer.run(_list_words)
     trainer.run(_merge_pairs)
     return trainer.entries(), trainer.merges()
 
@@ -97,7 +100,7 @@ class _Trainer:
             table=np.zeros((1 << 16, 4), np.int64),
             touched=np.zeros((1 << 14, 2), np.int64),
             fresh=np.zeros((1 << 16, 2), np.int32),
-            lists=np.zeros(1 << 18, np.int32),
+            lists=np.zeros(FIRST_LISTS, np.int32),
             heap=np.zeros((1 << 16, 4), np.int64),
         )
         self.vocabulary = _store_entries(entries, limits.size)
@@ -129,9 +132,23 @@ class _Trainer:
             self.vocabulary = self.vocabulary._replace(data=_twice(self.vocabulary.data))
         elif code == MORE_MERGES:
             self.merged = _twice(self.merged)
+        elif code == MORE_LISTS:
+            self._drop_lists()
         else:
-            name = {MORE_TOUCHED: "touched", MORE_FRESH: "fresh", MORE_LISTS: "lists", MORE_HEAP: "heap"}[code]
+            name = {MORE_TOUCHED: "touched", MORE_FRESH: "fresh", MORE_HEAP: "heap"}[code]
             self.pairs = pairs._replace(**{name: _twice(getattr(pairs, name))})
+
+    def _drop_lists(self) -> None:
+        """Lists of merged pairs, and of those that occur no more, make room; if that is little, there is more of it."""
+        pairs, state = self.pairs, self.state
+        rows = pairs.heap[: state[NUM_HEAP]].copy()
+        rows = rows[np.argsort(rows[:, HEAP_START])]
+        lists = pairs.lists
+        needed = int((rows[:, HEAP_STOP] - rows[:, HEAP_START]).sum() + pairs.touched[: state[NUM_TOUCHED], 1].sum())
+        if 4 * needed > 3 * len(lists):
+            lists = np.empty(needed + needed // 2, np.int32)
+        _keep_lists(pairs, rows, lists, state)
+        self.pairs = pairs._replace(lists=lists)
 
     def _larger_table(self) -> Int64s:
         larger = np.zeros((2 * len(self.pairs.table), 4), np.int64)
@@ -200,27 +217,41 @@ def _pair(left: int, right: int) -> int:
 
 
 @piece
-def _add_pair(pairs: Pairs, state: Int64s, key: int, count: int, word: int, num_words: int) -> None:
-    """`count` more of a pair, in a word that its list must name once."""
+def _touch(pairs: Pairs, state: Int64s, slot: int, word: int, num_words: int) -> bool:
+    """Note that this step adds a pair; False when it has done so in this word before."""
     table = pairs.table
-    slot = _find_pair(table, key)
-    if table[slot, KEY] == 0:
-        table[slot, KEY] = key + 1
-        state[NUM_PAIRS] += 1
-    table[slot, COUNT] += count
     step = state[STEP] * num_words
     if table[slot, SEEN] == step + word + 1:
-        return
+        return False
     if table[slot, SEEN] <= step:
         table[slot, TOUCHED] = state[NUM_TOUCHED]
-        pairs.touched[state[NUM_TOUCHED], 0] = key
+        pairs.touched[state[NUM_TOUCHED], 0] = table[slot, KEY] - 1
         pairs.touched[state[NUM_TOUCHED], 1] = 0
         state[NUM_TOUCHED] += 1
     table[slot, SEEN] = step + word + 1
     pairs.touched[table[slot, TOUCHED], 1] += 1
-    pairs.fresh[state[NUM_FRESH], 0] = table[slot, TOUCHED]
-    pairs.fresh[state[NUM_FRESH], 1] = word
-    state[NUM_FRESH] += 1
+    return True
+
+
+@piece
+def _slot_of(pairs: Pairs, state: Int64s, key: int) -> int:
+    """The slot of a pair, which is made if there is none."""
+    slot = _find_pair(pairs.table, key)
+    if pairs.table[slot, KEY] == 0:
+        pairs.table[slot, KEY] = key + 1
+        state[NUM_PAIRS] += 1
+    return slot
+
+
+@piece
+def _add_pair(pairs: Pairs, state: Int64s, key: int, count: int, word: int, num_words: int) -> None:
+    """`count` more of a pair, in a word that its list must name once."""
+    slot = _slot_of(pairs, state, key)
+    pairs.table[slot, COUNT] += count
+    if _touch(pairs, state, slot, word, num_words):
+        pairs.fresh[state[NUM_FRESH], 0] = pairs.table[slot, TOUCHED]
+        pairs.fresh[state[NUM_FRESH], 1] = word
+        state[NUM_FRESH] += 1
 
 
 @piece
@@ -244,11 +275,21 @@ def _room_for_word(pairs: Pairs, state: Int64s, length: int) -> int:
 
 @piece
 def _close_step(pairs: Pairs, state: Int64s) -> int:
-    """Lists the words of each pair that this step added, and pushes it onto the heap with its count so far."""
+    """List the words of each pair that this step added."""
     if state[NUM_LISTED] + state[NUM_FRESH] > len(pairs.lists):
         return MORE_LISTS
     if state[NUM_HEAP] + state[NUM_TOUCHED] + 1 > len(pairs.heap):
         return MORE_HEAP
+    _push_touched(pairs, state)
+    for i in range(state[NUM_FRESH]):
+        _list_word(pairs, pairs.fresh[i, 0], pairs.fresh[i, 1])
+    state[NUM_TOUCHED] = state[NUM_FRESH] = 0
+    return DONE
+
+
+@piece
+def _push_touched(pairs: Pairs, state: Int64s) -> None:
+    """Push what the step touched onto the heap with its count, and say in `touched` where its words go."""
     end = state[NUM_LISTED]
     for i in range(state[NUM_TOUCHED]):
         key, start = pairs.touched[i, 0], end
@@ -258,14 +299,15 @@ def _close_step(pairs: Pairs, state: Int64s) -> int:
             _push(pairs.heap, state[NUM_HEAP], count, key, start, end)
             state[NUM_HEAP] += 1
         pairs.touched[i, 1] = start if count > 0 else -1
-    for i in range(state[NUM_FRESH]):
-        place = pairs.touched[pairs.fresh[i, 0], 1]
-        if place >= 0:
-            pairs.lists[place] = pairs.fresh[i, 1]
-            pairs.touched[pairs.fresh[i, 0], 1] = place + 1
     state[NUM_LISTED] = end
-    state[NUM_TOUCHED] = state[NUM_FRESH] = 0
-    return DONE
+
+
+@piece
+def _list_word(pairs: Pairs, touched: int, word: int) -> None:
+    place = pairs.touched[touched, 1]
+    if place >= 0:
+        pairs.lists[place] = word
+        pairs.touched[touched, 1] = place + 1
 
 
 @piece
@@ -422,7 +464,7 @@ def _merge_word(corpus: Corpus, pairs: Pairs, entries: Entries, max_bytes: int, 
 
 @piece
 def _begin_step(pairs: Pairs, entries: Entries, merged: Int32s, limits: Limits, state: Int64s) -> int:
-    """Choose the next pair and make its entry; nothing begins when a limit is met (the cursor stands at its stop)."""
+    """Choose the next pair and make its entry; DONE when a limit is met."""
     state[CURSOR] = state[STOP] = 0
     if state[NUM_TOKENS] >= limits.size:
         return DONE
@@ -440,12 +482,12 @@ def _begin_step(pairs: Pairs, entries: Entries, merged: Int32s, limits: Limits, 
     merged[state[NUM_MERGES], 0], merged[state[NUM_MERGES], 1] = left, right
     state[NUM_MERGES] += 1
     state[STEP] += 1
-    return DONE
+    return BEGUN
 
 
 @kernel
 def _count_pairs(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s, limits: Limits, state: Int64s) -> int:
-    """The first step: every pair of neighbours in every word."""
+    """The first step: every pair of neighbours in every word, and the number of words of each."""
     num_words = len(corpus.counts)
     for word in range(state[CURSOR], state[STOP]):
         state[CURSOR] = word
@@ -454,10 +496,35 @@ def _count_pairs(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s,
         if code:
             return code
         for i in range(first, first + length - 1):
-            key = _pair(corpus.symbols[i], corpus.symbols[i + 1])
-            _add_pair(pairs, state, key, corpus.counts[word], word, num_words)
+            slot = _slot_of(pairs, state, _pair(corpus.symbols[i], corpus.symbols[i + 1]))
+            pairs.table[slot, COUNT] += corpus.counts[word]
+            _touch(pairs, state, slot, word, num_words)
     state[CURSOR] = state[STOP]
-    return _close_step(pairs, state)
+    return DONE
+
+
+@kernel
+def _list_words(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s, limits: Limits, state: Int64s) -> int:
+    """List the words of every pair: a second look at them, since room for all pairs of all words would be the most."""
+    needed, num_words = 0, len(corpus.counts)
+    for i in range(state[NUM_TOUCHED]):
+        needed += pairs.touched[i, 1]
+    if needed > len(pairs.lists):
+        return MORE_LISTS
+    if state[NUM_TOUCHED] + 1 > len(pairs.heap):
+        return MORE_HEAP
+    _push_touched(pairs, state)
+    state[STEP] += 1
+    for word in range(num_words):
+        first, seen = corpus.starts[word], state[STEP] * num_words + word + 1
+        for i in range(first, first + _signed(corpus.lengths[word]) - 1):
+            slot = _find_pair(pairs.table, _pair(corpus.symbols[i], corpus.symbols[i + 1]))
+            if pairs.table[slot, SEEN] != seen:
+                pairs.table[slot, SEEN] = seen
+                _list_word(pairs, pairs.table[slot, TOUCHED], word)
+    state[NUM_TOUCHED] = 0
+    state[STEP] += 1
+    return DONE
 
 
 @kernel
@@ -475,7 +542,7 @@ def _merge_pairs(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s,
         if code:
             return code
         code = _begin_step(pairs, entries, merged, limits, state)
-        if code or state[CURSOR] >= state[STOP]:
+        if code != BEGUN:
             return code
 
 
@@ -490,3 +557,21 @@ def _move_pairs(old: Int64s, new: Int64s, step: int) -> int:
                 new[slot, column] = old[i, column]
             moved += 1
     return moved
+
+
+@kernel
+def _keep_lists(pairs: Pairs, rows: Int64s, lists: Int32s, state: Int64s) -> None:
+    """Move the lists of pairs that occur to the beginning of `lists`, and make the heap anew; rows come by their lists.
+
+    A pair that occurs no more keeps its row, which counts should it come up again, and loses its list.
+    """
+    state[NUM_HEAP] = state[NUM_LISTED] = 0
+    for i in range(len(rows)):
+        start = state[NUM_LISTED]
+        slot = _find_pair(pairs.table, rows[i, HEAP_KEY])
+        if pairs.table[slot, KEY] != 0 and pairs.table[slot, COUNT] > 0:
+            for place in range(rows[i, HEAP_START], rows[i, HEAP_STOP]):
+                lists[state[NUM_LISTED]] = pairs.lists[place]
+                state[NUM_LISTED] += 1
+        _push(pairs.heap, state[NUM_HEAP], rows[i, HEAP_COUNT], rows[i, HEAP_KEY], start, state[NUM_LISTED])
+        state[NUM_HEAP] += 1

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from storage.errors import InputError
 from tests.tokenizer.conftest import CORPUS
-from tokenizer import training
+from tokenizer import merges, training
 from tokenizer.encode import Encoder
 from tokenizer.samples import hard_samples
 from tokenizer.training import TrainingConfig, train_by_kernels, train_by_reference, train_tokenizer
@@ -264,3 +264,25 @@ def test_no_text_is_refused(texts: list[pa.StringArray]) -> None:
 def test_what_cannot_be_trained_is_refused(config: TrainingConfig, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         train_tokenizer([pa.array(["a"])], config)
+
+
+def test_lists_that_are_cleared_out_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on large corpora: lists are full again and again, and pairs that occur no more have lost theirs."""
+    cleared: list[int] = []
+    clear = merges._Trainer._drop_lists
+
+    def often(self: merges._Trainer) -> None:
+        cleared.append(len(self.pairs.lists))
+        clear(self)
+        used = int(self.state[merges.NUM_LISTED]) + int(self.pairs.touched[: self.state[merges.NUM_TOUCHED], 1].sum())
+        self.pairs = self.pairs._replace(lists=self.pairs.lists[: used + 50].copy())
+
+    monkeypatch.setattr(merges._Trainer, "_drop_lists", often)
+    dice = random.Random(9)
+    roots = ["".join(dice.choices("abcdeé中", k=dice.randrange(2, 9))) for _ in range(3000)]
+    texts = [" ".join(dice.choices(roots, k=6000)) + " " + "ab" * 50]
+    for config in (TrainingConfig(size=2000), TrainingConfig(size=50_000, min_frequency=0)):
+        trainer_input = [pa.array(texts)]
+        monkeypatch.setattr(merges, "FIRST_LISTS", 100)
+        assert train_by_kernels(trainer_input, config) == train_by_reference(trainer_input, config)
+    assert len(cleared) > 20
