@@ -263,12 +263,13 @@ def _take_pair(table: Int64s, key: int, count: int) -> None:
 
 
 @piece
-def _room_for_word(pairs: Pairs, state: Int64s, length: int) -> int:
-    if state[NUM_PAIRS] + 2 * length > len(pairs.table) // 2:
+def _room_for(pairs: Pairs, state: Int64s, most: int) -> int:
+    """Whether a word that adds `most` different pairs finds room."""
+    if state[NUM_PAIRS] + most > len(pairs.table) // 2:
         return MORE_PAIRS
-    if state[NUM_TOUCHED] + 2 * length > len(pairs.touched):
+    if state[NUM_TOUCHED] + most > len(pairs.touched):
         return MORE_TOUCHED
-    if state[NUM_FRESH] + 2 * length > len(pairs.fresh):
+    if state[NUM_FRESH] + most > len(pairs.fresh):
         return MORE_FRESH
     return DONE
 
@@ -492,7 +493,7 @@ def _count_pairs(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s,
     for word in range(state[CURSOR], state[STOP]):
         state[CURSOR] = word
         first, length = corpus.starts[word], _signed(corpus.lengths[word])
-        code = _room_for_word(pairs, state, length)
+        code = _room_for(pairs, state, min(length, 1 << 16))
         if code:
             return code
         for i in range(first, first + length - 1):
@@ -533,7 +534,7 @@ def _merge_pairs(corpus: Corpus, pairs: Pairs, entries: Entries, merged: Int32s,
     while True:
         while state[CURSOR] < state[STOP]:
             word = _signed(pairs.lists[state[CURSOR]])
-            code = _room_for_word(pairs, state, _signed(corpus.lengths[word]))
+            code = _room_for(pairs, state, 2 * min(_signed(corpus.lengths[word]), state[NUM_TOKENS] + 1))
             if code:
                 return code
             _merge_word(corpus, pairs, entries, limits.max_bytes, state, word)

@@ -4,8 +4,8 @@ Definition: the entries are ranked by how often they come up in texts; all singl
 entries are taken by rank, each with the entries that it is merged from, until `size` are there. The rest go with their
 merges, and what they stood for is spelled with the entries that stay: nothing becomes unknown, every text comes back.
 Invariant: a text whose tokens all stayed has the same tokens as before. Ids are new, in the order of the old ones.
-Trade-off: entries on the way to frequent ones take places too: of GPT-2's, 10,000 kept on an English encyclopedia are the
-8,060 most frequent and 1,940 on the way to them; the text then takes 3.93 bytes a token, where it took 4.65.
+Trade-off: entries on the way to frequent ones take places too: of GPT-2's, 10,000 kept on an English encyclopedia are
+the 8,060 most frequent and 1,940 on the way to them; a token is then 3.93 bytes of text, where it was 4.65.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from tokenizer.words import WordCounter, pattern
 END_OF_DOCUMENT = "<|endoftext|>"
 CHECKED_BYTES = 512_000
 """How much of the corpus both trainers see before one of them is chosen."""
+LONG_TEXT = 20_000
+"""Characters of a text that are checked: Hugging Face's trainer takes minutes for a word of half a million letters."""
 MOST_DIGITS = 9
 
 
@@ -54,6 +56,13 @@ def train_tokenizer(texts: Iterable[pa.StringArray], config: TrainingConfig) -> 
     """
     _check(config)
     batches = iter(texts)
+    head = _take_head(batches)
+    fast = _is_worth_checking(head) and _kernels_agree(head, config)
+    return (train_by_kernels if fast else train_by_reference)(chain(head, batches), config)
+
+
+def _take_head(batches: Iterator[pa.StringArray]) -> list[pa.StringArray]:
+    """The first batches, of CHECKED_BYTES or all there are. Raises InputError when there is no text."""
     head, size = [], 0
     for batch in batches:
         head.append(batch)
@@ -65,9 +74,13 @@ def train_tokenizer(texts: Iterable[pa.StringArray], config: TrainingConfig) -> 
             "there is no text to train a vocabulary on",
             hint="look at the report's funnel for what dropped the documents, or name a `tokenizer.json`",
         )
-    small = size < CHECKED_BYTES  # the whole corpus is trained on sooner than both trainers are compared on it
-    train = train_by_reference if small or not _kernels_agree(head, config) else train_by_kernels
-    return train(chain(head, batches), config)
+    return head
+
+
+def _is_worth_checking(head: list[pa.StringArray]) -> bool:
+    """A small corpus is trained on sooner than both trainers are compared on it, unless its words may be long."""
+    lengths = pc.binary_length(pa.chunked_array(head))
+    return bool(pc.sum(lengths).as_py() >= CHECKED_BYTES or pc.max(lengths).as_py() >= CHECKED_BYTES // 4)
 
 
 def _check(config: TrainingConfig) -> None:
@@ -99,11 +112,11 @@ def _kernels_agree(head: list[pa.StringArray], config: TrainingConfig) -> bool:
 
 
 def _first_bytes(batches: Iterable[pa.StringArray]) -> Iterator[pa.StringArray]:
-    """The first texts, up to CHECKED_BYTES; of a longer first one, as many of its characters."""
+    """The beginnings of the first texts, CHECKED_BYTES of them."""
     left = CHECKED_BYTES
     for batch in batches:
         for text in batch:
-            part = (text.as_py() or "")[:left]
+            part = (text.as_py() or "")[:LONG_TEXT]
             left -= len(part.encode())
             yield pa.array([part])
             if left <= 0:

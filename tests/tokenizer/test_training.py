@@ -210,6 +210,11 @@ class TestChoice:
         train_tokenizer([pa.array(["a few words"])], TrainingConfig(size=300))
         assert runs == []
 
+    def test_a_word_of_a_million_letters_takes_neither_minutes_nor_gigabytes(self) -> None:
+        word = "".join(random.Random(2).choices("acgt", k=1_000_000))
+        data = train_tokenizer([pa.array([word, "a few words"])], TrainingConfig(size=300))
+        assert len(pieces(data, word[:1000])) < 600
+
     @pytest.mark.parametrize("fault", ["differs", "raises"])
     def test_one_that_errs_is_not_used(self, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
         def errs(batches: list[pa.StringArray], config: TrainingConfig) -> bytes:
