@@ -28,7 +28,7 @@ from mixtures.draw import claim_groups, is_heldout, is_in_partial_epoch
 from mixtures.plan import MixturePlan
 from mixtures.recipe import Recipe
 from storage.checksums import write_checksums
-from storage.commit import TEMPORARY_PREFIX, atomic_path, sync_folder, write_atomically
+from storage.commit import TEMPORARY_PREFIX, atomic_path, exclusive, sync_folder, write_atomically
 from storage.errors import DatasetError, disk_errors
 from storage.megatron import IndexedReader, bin_path, idx_path, write_index
 from storage.schema import IDENTIFIER
@@ -108,7 +108,7 @@ def write_compact_mixture(
 ) -> Path:
     """Write a folder that needs no store: each document is copied once, into shards of about `shard_tokens`.
 
-    `SHA256SUMS` in it lists its files, because it is made to be moved.
+    `SHA256SUMS` in it lists its files, because it is made to be moved. Raises DatasetError while another writes it.
     """
     store = corpus.tokens.folder
     _check_vocabulary(corpus, vocabulary)
@@ -117,7 +117,8 @@ def write_compact_mixture(
     def copy(folder: Path, shard: Shard) -> Counts:
         return _copy_tokens(store, folder, shard)
 
-    return _write(target, plan, shards, store, vocabulary, copy, finish=write_checksums)
+    with exclusive(target):
+        return _write(target, plan, shards, store, vocabulary, copy, finish=write_checksums)
 
 
 def _check_vocabulary(corpus: Corpus, vocabulary: Path) -> None:

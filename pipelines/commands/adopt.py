@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from mixtures.adopt import Adoption, adopt_blend
 from mixtures.blends import read_blend, read_validation
+from storage.commit import exclusive
 from storage.errors import InputError
 from tokenizer.vocabulary import VOCABULARY_FILE, load_tokenizer, write_vocabulary
 
@@ -22,13 +23,14 @@ def adopt_command(
     entries = read_blend(blend, _variables(variables))
     validation = read_validation(blend, _variables(variables))
     loaded = load_tokenizer(tokenizer, end_of_document=end_of_document)
-    if (target / VOCABULARY_FILE).exists():
-        raise InputError("there is a mixture here already", at=str(target), hint="name a new folder")
     facts = {name: getattr(loaded.vocabulary, name) for name in ("size", "end_of_document", "dtype")}
     decode = Tokenizer.from_str(loaded.data.decode()).decode
     adoption = Adoption(target=target, heldout=heldout, vocabulary=facts, decode=decode)
-    written = adopt_blend(entries, adoption, validation)
-    write_vocabulary(target, loaded)
+    with exclusive(target):
+        if (target / VOCABULARY_FILE).exists():
+            raise InputError("there is a mixture here already", at=str(target), hint="name a new folder")
+        written = adopt_blend(entries, adoption, validation)
+        write_vocabulary(target, loaded)
     total = sum(row["weight"] for row in written["train"])
     for row in written["train"]:
         click.echo(f"{100 * row['weight'] / total:6.2f} %  {row['tokens']:>16,}  {row['source']}")

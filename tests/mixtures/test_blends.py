@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from mixtures.adopt import Adoption, adopt_blend
 from mixtures.blends import BlendEntry, name_entries, read_blend, read_validation
+from storage.commit import exclusive
 from storage.errors import CurationError, DatasetError, RecipeError
 from storage.megatron import IndexedReader, IndexedWriter, idx_path, write_index
 from tests.mixtures.tiny_run import END
@@ -214,5 +215,8 @@ def test_the_command_makes_a_mixture_that_the_trainer_opens(tmp_path: Path, caps
     assert mixture.heldout["shards"].bytes == sum(len(text.encode()) for text in texts[-held:])
     assert "100.00 %" in capsys.readouterr().out
     assert carry_out([*asked, named, *where]) == 2 and carry_out([*asked, str(tmp_path / "n")]) == 2
+    with exclusive(tmp_path / "o"):
+        assert carry_out([*asked, str(tmp_path / "o"), *where]) == 2
     said = capsys.readouterr().err
+    assert "another process is writing to this path" in said and not (tmp_path / "o").exists()
     assert "a mixture here already" in said and "--set base=FOLDER" in said

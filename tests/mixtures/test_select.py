@@ -23,6 +23,7 @@ from mixtures.policy import Policy
 from mixtures.recipe import Recipe
 from mixtures.select import write_compact_mixture, write_mixture
 from mixtures.yaml_files import load_yaml
+from storage.commit import exclusive
 from storage.errors import DatasetError, RecipeError
 from storage.megatron import IndexedReader
 from tests.mixtures.tiny_run import END, KEEP_ALL, Doc, Run, name_of
@@ -386,3 +387,11 @@ def test_a_vocabulary_that_does_not_match_the_store_is_refused(tmp_path: Path) -
     for write in (write_mixture, write_compact_mixture):
         with pytest.raises(DatasetError, match=r"the token store was written with the tokenizer \w{12}…, not with f"):
             write(tmp_path / "x", run.plan, run.recipe, run.corpus, vocabulary=other)
+
+
+def test_two_exports_to_one_path(written: Written, tmp_path: Path) -> None:
+    asked = (tmp_path / "x", written.plan, written.recipe, written.corpus)
+    with exclusive(tmp_path / "x"), pytest.raises(DatasetError, match="another process is writing to this path"):
+        write_compact_mixture(*asked, vocabulary=written.run.vocabulary())
+    assert not (tmp_path / "x").exists()
+    write_compact_mixture(*asked, vocabulary=written.run.vocabulary())
