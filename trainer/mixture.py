@@ -58,6 +58,8 @@ class Mixture:
     train: tuple[TrainShard, ...]
     heldout: Mapping[str, HeldOut]
     vocabulary: Vocabulary
+    packed_length: int | None = None
+    """Tokens of every training sequence, where documents were packed into sequences of one length."""
 
     @cached_property
     def readers(self) -> tuple[IndexedReader, ...]:
@@ -105,8 +107,11 @@ def open_mixture(folder: Path) -> Mixture:
             at=str(folder),
             hint="make the mixture again: `gristmill run` writes one, and `gristmill plan` shows what it would hold",
         )
+    packed = blend.get("packing", {}).get("sequence_length")
     identity = str(blend.get("mixture") or hash_file(folder / BLEND_FILE)[:32])
-    return Mixture(folder=folder, identity=identity, train=train, heldout=heldout, vocabulary=vocabulary)
+    return Mixture(
+        folder=folder, identity=identity, train=train, heldout=heldout, vocabulary=vocabulary, packed_length=packed
+    )
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:

@@ -223,6 +223,11 @@ class Run:
             f"{self.config.precision} on {self.world.device.type}, {threads}"
             + (f", resumed after step {self.step}" if self.step else "")
         )
+        if self.mixture.packed_length not in (None, self.config.sequence_length):
+            self.say(
+                f"warning: documents were packed into sequences of {self.mixture.packed_length} tokens, and samples of "
+                f"{self.config.sequence_length} cut them after all; train with that `sequence_length`, or pack again"
+            )
 
 
 def _say_nothing(_: str) -> None:

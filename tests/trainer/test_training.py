@@ -141,6 +141,18 @@ def test_a_vocabulary_larger_than_the_models_is_refused(mixture_folder: Path, ma
         train(mixture_folder, small, Path("unused"), tell=silent)
 
 
+def test_a_mixture_packed_for_another_length_is_told(
+    fresh_mixture: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    blend = json.loads((fresh_mixture / "blend.json").read_bytes())
+    for length in (32, 64):
+        packing = {"method": "best-fit", "sequence_length": length}
+        (fresh_mixture / "blend.json").write_text(json.dumps({**blend, "packing": packing}))
+        told: list[str] = []
+        train(fresh_mixture, make_preset(steps=1), tmp_path / str(length), tell=told.append)
+        assert any("packed into sequences of 64 tokens" in line for line in told) == (length == 64)
+
+
 def test_batches_that_do_not_divide_are_refused(mixture_folder: Path, make_preset: MakePreset) -> None:
     with pytest.raises(TrainingError, match="4 samples cannot be shared by 1 processes in batches of 3") as caught:
         train(mixture_folder, make_preset(micro_batch=3), Path("unused"), tell=silent)
