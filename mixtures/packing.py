@@ -6,7 +6,7 @@ into the fullest sequence that has room (best-fit decreasing: Ding et al., 2024,
 exactly L tokens, so that Megatron's walk through a packed shard, in whatever order it shuffles it, cuts at sequences.
 
 Packing needs a copy of the tokens, because the documents of a sequence do not lie side by side in the store. Padding is
-0.003 % of a million documents of 800 tokens each on average (log-normal) at L = 2,048; packing them takes 0.3 s.
+0.0024 % of a million documents of 815 tokens on average (log-normal) at L = 2,048; packing them takes 0.3 s.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from benchmarks.table import Row, least_cpu_seconds, publish
 from mixtures.adopt import Adoption, adopt_blend
 from mixtures.blends import BlendEntry
 from mixtures.packed import pack_mixture
+from mixtures.packing import expected_cuts, pack_documents
 from pipelines.commands.export_shards import export_shards
 from pipelines.run_folder import RunFolder, require_step
 from storage.megatron import IndexedReader
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--run", type=Path, default=Path("runs/default"), help="a finished run  [runs/default]")
     chosen = options.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, one_process():
-        rows = [*equality_rows(chosen.run.absolute(), Path(folder)), *speed_rows()]
+        rows = [*equality_rows(chosen.run.absolute(), Path(folder)), *speed_rows(), *packing_rows(Path(folder))]
     notes = [
         f"every sample of {len(SEEDS)} seeds, {len(LENGTHS)} sequence lengths, {len(PASSES)} numbers of passes and 2 "
         "blends (the mixture's weights, and equal ones) is compared token for token",
@@ -186,7 +187,7 @@ def megatron_blend(case: Case) -> Any:
 
 def speed_rows() -> Iterator[Row]:
     """CPU seconds of the sample index and of the blend, ours and megatron's."""
-    lengths = np.clip(np.random.default_rng(1).lognormal(6.1, 1.1, TIMED_DOCUMENTS), 2, 100_000).astype(np.int32)
+    lengths = drawn_lengths()
     samples = int(lengths.sum(dtype=np.int64)) // TIMED_LENGTH
     for passes in (1, 4):
         asked = passes * samples - 1
@@ -196,6 +197,39 @@ def speed_rows() -> Iterator[Row]:
         what = f"indices of {TIMED_DOCUMENTS:,} documents, {asked:,} samples of {TIMED_LENGTH:,} tokens"
         yield Row(what=what, figure=ours, unit="CPU seconds", peer=PEER, peer_figure=theirs)
     yield from _blend_rows()
+
+
+def drawn_lengths() -> npt.NDArray[np.int32]:
+    """Documents as long as those of the web: log-normal, 800 tokens on average."""
+    drawn = np.random.default_rng(1).lognormal(6.1, 1.1, TIMED_DOCUMENTS)
+    return np.clip(drawn, 2, 100_000).astype(np.int32)
+
+
+def packing_rows(folder: Path) -> Iterator[Row]:
+    """What packing saves on the run's mixture and on many drawn documents, and what it takes."""
+    report = json.loads((folder / "packed" / "blend.json").read_bytes())["packing"]
+    of_run = f"of the run's {report['documents']:,} documents at {PACKED_LENGTH:,} tokens"
+    yield Row(
+        what=f"documents cut, packed, {of_run}",
+        figure=report["cut"],
+        unit="documents",
+        peer="concatenated",
+        peer_figure=report["cut_unpacked"],
+    )
+    yield Row(what=f"padding {of_run}", figure=100 * report["padding"] / report["tokens"], unit="% of the tokens")
+    lengths = drawn_lengths().astype(np.int64)
+    seconds, packed = least_cpu_seconds(partial(pack_documents, lengths, TIMED_LENGTH), turns=TURNS)
+    drawn = f"of {TIMED_DOCUMENTS:,} drawn documents at {TIMED_LENGTH:,} tokens"
+    cut, concatenated = packed.cut_documents, expected_cuts(lengths, TIMED_LENGTH)
+    yield Row(
+        what=f"documents cut, packed, {drawn}",
+        figure=cut,
+        unit="documents",
+        peer="concatenated",
+        peer_figure=concatenated,
+    )
+    yield Row(what=f"padding {drawn}", figure=100 * packed.padding / int(lengths.sum()), unit="% of the tokens")
+    yield Row(what=f"packing {drawn}", figure=seconds, unit="CPU seconds")
 
 
 def _their_indices(lengths: npt.NDArray[np.int32], samples: int) -> None:
