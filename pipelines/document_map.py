@@ -120,27 +120,32 @@ def find_token(shard: Shard, offset: int, by: str = "token") -> Token:
 
 
 def tell_place(shard: Shard, token: Token, run: RunFolder | None = None) -> dict[str, Any]:
-    """What is known of a token, as JSON: `shard`, `token`, `stored`, `document`, `verdict`, `text`.
+    """What is known of a token, as JSON: `shard`, `token`, `text`, `mixture`, `stored`, `document`, `verdict`.
 
     `run` is where a mixture that stands in no run came from; without one, `document` is what the selection says.
     """
-    folder = shard.run or run
-    tokenizer = find_tokenizer(shard.home)
-    told: dict[str, Any] = {"shard": str(shard.reader.prefix), "token": _describe(shard, token)}
-    selected = _selected(shard, token) if shard.is_mixture else None
-    if shard.is_mixture and selected is None:
-        return {**told, "document": None, "text": _text(shard, token, tokenizer)}
-    if selected:
-        told["mixture"] = {name: selected[name] for name in ("source", "split", "repeats")}
-        told["mixture"]["pass"] = _pass(shard, token)
-    stored = _stored(shard, token, selected, folder, tokenizer)
-    if stored:
-        told["stored"] = {name: stored[name] for name in ("bin", "sequence", "byte_offset", "tokens", "part", "row")}
-    told["document"] = {"doc_id": (stored or selected or {})["doc_id"].hex()}
-    if stored and folder:
-        told |= _document(folder, stored, _policy(shard, folder))
-    told["text"] = _text(shard, token, tokenizer)
-    return told
+    folder, tokenizer = shard.run or run, find_tokenizer(shard.home)
+    told = {
+        "shard": str(shard.reader.prefix),
+        "token": _describe(shard, token),
+        "text": _text(shard, token, tokenizer),
+    }
+    if not shard.is_mixture:
+        return {**told, **_traced(shard, folder, _map_row(open_dataset(shard.home), shard.name, token.sequence))}
+    selected = _selected(shard, token)
+    if selected is None:
+        return {**told, "document": None}
+    taken = {**{name: selected[name] for name in ("source", "split", "repeats")}, "pass": _pass(shard, token)}
+    stored = _stored(selected, folder, tokenizer)
+    known = _traced(shard, folder, stored) if stored else {"document": {"doc_id": selected["doc_id"].hex()}}
+    return {**told, "mixture": taken, **known}
+
+
+def _traced(shard: Shard, run: RunFolder | None, stored: dict[str, Any]) -> dict[str, Any]:
+    """The way on from the store's map: `stored`, and in a run `document` and `verdict`."""
+    place = {name: stored[name] for name in ("bin", "sequence", "byte_offset", "tokens", "part", "row")}
+    known = _document(run, stored, _policy(shard, run)) if run else {"document": {"doc_id": stored["doc_id"].hex()}}
+    return {"stored": place, **known}
 
 
 def _describe(shard: Shard, token: Token) -> dict[str, int]:
@@ -194,12 +199,8 @@ def _rows_of(shard: Shard) -> tuple[int, int]:
     return first, count
 
 
-def _stored(
-    shard: Shard, token: Token, selected: dict[str, Any] | None, run: RunFolder | None, tokenizer: TokenizerFile | None
-) -> dict[str, Any] | None:
-    """The store's map row of the document."""
-    if selected is None:
-        return _map_row(open_dataset(shard.home), shard.name, token.sequence)
+def _stored(selected: dict[str, Any], run: RunFolder | None, tokenizer: TokenizerFile | None) -> dict[str, Any] | None:
+    """The store's map row of a selected document; None without its run."""
     if run is None or tokenizer is None or "bin" not in selected:
         return None
     store = run.tokens(tokenizer.vocabulary.tokenizer_hash)
