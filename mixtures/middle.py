@@ -16,6 +16,8 @@ from storage.identity import fingerprint
 
 AS_IT_IS, PREFIX_FIRST, SUFFIX_FIRST = 0, 1, 2
 VERSION = 1
+DECIDING = {"where", "repeat", "fill_in_middle"}
+"""What of a source says which documents it takes, and which of them it rearranges: a factor of 0 takes none."""
 
 
 def identify_choice(recipe: Recipe) -> str | None:
@@ -24,7 +26,7 @@ def identify_choice(recipe: Recipe) -> str | None:
     if not asking:
         return None
     deciding = [
-        {"where": source.where, "asked": source.fill_in_middle.model_dump() if source.fill_in_middle else None}
+        source.model_dump(mode="json", include=DECIDING, exclude_none=True)
         for source in recipe.sources[: asking[-1] + 1]
     ]
     return fingerprint({"version": VERSION, "sources": deciding})
