@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from storage.megatron import IndexedReader, Int64s, bin_path
 
 UNSIGNED = {"uint8": "uint8", "int8": "uint8", "int16": "uint16", "uint16": "uint16", "int32": "uint32"}
 """OLMo-core's name for ids that we store as …: they are never negative, so the bytes are the same."""
-RATIO_DIGITS = 6
+RATIO_STEPS = 10**6
 DEFAULT_SEQUENCE_LENGTH = 4096
 DEFAULT_SEED = 42
 
@@ -94,12 +95,12 @@ def source_list(mixture: MixtureFolder, files: Sequence[TokenFile], base: str) -
 
 def _source(mixture: MixtureFolder, files: Sequence[TokenFile], base: str, source: str, share: float) -> dict[str, Any]:
     mine = [file for file in files if file.source == source]
-    needed = mixture.train_tokens * share / sum(file.tokens for file in mine)
+    needed, stored = round(mixture.train_tokens * share), sum(file.tokens for file in mine)
     return {
         "source_name": source,
         "target_ratio": share,
         "paths": [f"{base.rstrip('/')}/{file.name}" for file in mine],
-        "max_repetition_ratio": max(1.0, math.ceil(needed * 10**RATIO_DIGITS) / 10**RATIO_DIGITS),
+        "max_repetition_ratio": max(1.0, math.ceil(Fraction(needed * RATIO_STEPS, stored)) / RATIO_STEPS),
         "max_source_fraction": 1.0,
     }
 

@@ -173,6 +173,7 @@ def test_ratios_ask_for_what_the_plan_gives_and_never_for_more_than_repeats_allo
     train, _ = write_token_files(tmp_path, mixture)
     sources = source_list(mixture, train, "s3://bucket/m")["sources"]
     assert sum(source["target_ratio"] for source in sources) == pytest.approx(1.0, abs=1e-12)
+    assert sources[0]["max_repetition_ratio"] == 1.0 < sources[1]["max_repetition_ratio"]
     for source, planned in zip(sources, plan.sources, strict=True):
         stored = sum(file.tokens for file in train if file.source == planned.name)
         needed = int(plan.tokens_given * source["target_ratio"])  # as OLMo-core works it out
