@@ -10,7 +10,7 @@ import pytest
 
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.policy import Policy
-from mixtures.recipe import SHIPPED, Recipe, load_recipe
+from mixtures.recipe import SHIPPED, Heldout, Recipe, load_recipe
 from storage.errors import RecipeError
 from tests.mixtures.tiny_run import Doc, Run
 
@@ -95,3 +95,30 @@ def test_a_recipe_without_one_of_its_sources_says_which_and_what_there_is(
     with pytest.raises(RecipeError, match="no document meets the condition of source `books`") as caught:
         planned(recipe, docs)
     assert re.search(r"recipes/llama.yaml:\d+", str(caught.value)) and "`common_crawl`" in str(caught.value)
+
+
+LLAMA_EPOCHS = {
+    "common_crawl": 1.10, "c4": 1.06, "github": 0.64, "wikipedia": 2.45, "books": 2.23, "arxiv": 1.06,
+    "stackexchange": 1.03,
+}  # fmt: skip
+
+
+def llama_corpus(recipe: Recipe, total: int) -> list[Doc]:
+    """As much of each source as LLaMA had, when 1.4 T tokens were `total`: its share divided by its epochs."""
+    sizes = {source.name: total * (source.weight or 0) / 100 / LLAMA_EPOCHS[source.name] for source in recipe.sources}
+    return [
+        Doc(f"{name[:8]}{j:05d}", source=name, tokens=TOKENS)
+        for name, tokens in sizes.items()
+        for j in range(round(tokens / TOKENS))
+    ]
+
+
+def test_llamas_plan_repeats_its_sources_as_often_as_llama_did(
+    planned: Callable[[Recipe, list[Doc]], MixturePlan],
+) -> None:
+    total = 70_000
+    recipe = load_recipe("llama").model_copy(update={"tokens": total, "heldout": Heldout(tokens=0)})
+    plan = planned(recipe, llama_corpus(recipe, total))
+    for source in plan.sources:
+        assert source.epochs == pytest.approx(LLAMA_EPOCHS[source.name], rel=0.01), source
+    assert 0.95 < plan.tokens_effective / plan.tokens_given < 1
