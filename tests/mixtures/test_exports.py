@@ -200,6 +200,11 @@ def test_olmo_core_builds_the_mixture_from_the_exported_files(
     dataset = config.build()
     dataset.prepare()
     assert dataset.dtype == np.uint16 and len(dataset[0]["input_ids"]) == 16
+    seen = Counter(token for i in range(len(dataset)) for token in dataset[i]["input_ids"].tolist())
+    taken = sum((documents(IndexedReader(mixture.folder / shard.prefix)) for shard in mixture.train), Counter[int]())
+    missed = {number: times * (OWN[number].tokens - 1) - seen[number] for number, times in taken.items()}
+    files = sum(len(outcome.path_tokens) for outcome in built.sources)
+    assert set(seen) - {END} <= set(taken) and sum(map(abs, missed.values())) <= files * 16
     held = NumpyPaddedFSLDatasetConfig.from_yaml(target / "heldout.yaml")
     assert {row["label"] for row in held.metadata} == {"web", "wiki"} and all(map(os.path.exists, held.paths))
 
