@@ -57,6 +57,7 @@ def write_catalogue_part(folder: Path, documents: Dataset, part: Part, attribute
         schema=_schema(sides),
         of=part.sha256,
         facts={"part": part.identity},
+        narrow=True,
     )
 
 

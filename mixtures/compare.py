@@ -12,6 +12,8 @@ SIDES = ("A", "B")
 SETTINGS = ("sequence_length", "seed", "tokens_asked")
 FIGURES = ("tokens_given", "epochs", "tokens_effective", "documents_given", "heldout_tokens")
 
+Pair = tuple[MixturePlan, MixturePlan]
+
 
 def compare_plans(first: MixturePlan, second: MixturePlan) -> dict[str, Any]:
     """Of every source that one of them has, by name: its figures and its share in both (null where it is not)."""
@@ -19,7 +21,7 @@ def compare_plans(first: MixturePlan, second: MixturePlan) -> dict[str, Any]:
     names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
     totals = [plan.tokens_given for plan in (first, second)]
     return {
-        "recipes": [first.recipe, second.recipe],
+        "recipes": [_called(first), _called(second)],
         "mixtures": [first.identity(), second.identity()],
         "tokens_given": totals,
         "tokens_effective": [first.tokens_effective, second.tokens_effective],
@@ -36,12 +38,33 @@ def compare_plans(first: MixturePlan, second: MixturePlan) -> dict[str, Any]:
     }
 
 
+def _called(plan: MixturePlan) -> str:
+    return f"{plan.recipe}, stage `{plan.stage}`" if plan.stage else plan.recipe
+
+
 def _shares(
     sides: Sequence[Mapping[str, SourcePlan]], names: Sequence[str], totals: Sequence[int]
 ) -> Iterator[tuple[float, float]]:
     for name in names:
         a, b = (_share(side.get(name), total) or 0.0 for side, total in zip(sides, totals, strict=True))
         yield a, b
+
+
+def pair_stages(first: Sequence[MixturePlan], second: Sequence[MixturePlan]) -> tuple[list[Pair], list[str]]:
+    """The stages of two recipes that are compared, by name, else by their place; and those that only one has, as said.
+
+    A recipe without stages is one of one.
+    """
+    named = {plan.stage: plan for plan in second}
+    if not {plan.stage for plan in first} & set(named):
+        return list(zip(first, second, strict=False)), _alone(first[len(second) :], second[len(first) :])
+    pairs = [(plan, named[plan.stage]) for plan in first if plan.stage in named]
+    both = {plan.stage for plan, _ in pairs}
+    return pairs, _alone(*([plan for plan in side if plan.stage not in both] for side in (first, second)))
+
+
+def _alone(first: Sequence[MixturePlan], second: Sequence[MixturePlan]) -> list[str]:
+    return [f"only in {plan.recipe}: stage `{plan.stage}`" for plan in (*first, *second)]
 
 
 def _share(source: SourcePlan | None, total: int) -> float | None:

@@ -49,9 +49,10 @@ def commit_decisions(folder: Path, catalogue: Part, policy: BoundPolicy, decisio
         schema=REASONS,
         of=catalogue.of,
         facts={"catalogue": catalogue.sha256},
+        narrow=True,
     )
     verdicts = commit_table(
-        folder / "verdicts", identity, decisions.verdicts, schema=VERDICTS, of=catalogue.of, facts=facts
+        folder / "verdicts", identity, decisions.verdicts, schema=VERDICTS, of=catalogue.of, facts=facts, narrow=True
     )
     return DecisionParts(verdicts, reasons)
 

@@ -7,55 +7,56 @@ document so estimated has no place in a bin, and a plan made of such documents i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mixtures.corpus import Corpus, Counts, Rows, draw_keys, evaluate_sources, with_decisions
+from mixtures.conditions import NOBODY, Conditions, Taken, evaluate_sources, with_decisions
+from mixtures.corpus import COUNTED, DECIDED, Corpus, Mask, Rows, draw_keys, hash_hosts
 from mixtures.recipe import Recipe
 from storage.errors import DatasetError
 from storage.parts import Part
-
-NOT_STORED = -1
-"""The bin of a document that the store lacks."""
 
 
 @dataclass(frozen=True)
 class EstimatedCorpus(Corpus):
     """A Corpus that never lacks a document that was kept, only its exact number of tokens."""
 
-    def rows(self, recipe: Recipe) -> list[Rows]:
-        """The documents available to a recipe: of each part those in the store, then those that are estimated."""
-        conditions, rates = self.bind(recipe), self._measure_rates()
-        columns = sorted({*conditions.columns, "source", "text_bytes"})
-        found = []
-        for part, catalogue, verdicts in self.judged(columns):
-            source = evaluate_sources(recipe, conditions, with_decisions(catalogue, verdicts), kept_only=True)
-            stored = pa.array(self._is_stored(part, catalogue.num_rows))
-            found.append(self.join(part, verdicts, pc.if_else(stored, source, None), recipe.seed))
-            taken = pc.and_(pc.and_(source.is_valid(), pc.invert(stored)), pc.greater(catalogue["text_bytes"], 0))
-            chosen = pc.indices_nonzero(taken)
-            found.append(
-                _estimate(catalogue.take(chosen), verdicts.take(chosen), source.take(chosen), rates, recipe.seed)
-            )
-        return found
+    @cached_property
+    def rates(self) -> Mapping[str, float]:
+        """Tokens a byte of the stored documents by catalogue source, and of all of them under the empty name."""
+        return self._measure_rates()
 
-    def _is_stored(self, part: Part, num_rows: int) -> npt.NDArray[np.bool_]:
-        maps, empty = self.stored(part)
-        stored = np.zeros(num_rows, np.bool_)
-        stored[np.asarray(maps["row"], np.int64)] = True
-        stored[empty] = True
-        return stored
+    def rows_of(
+        self, recipe: Recipe, conditions: Conditions, part: Part, verdicts: Part, stored: list[Part], *, placed: bool
+    ) -> list[Rows]:
+        """Of a part those in the store, then those that are estimated."""
+        decided = self.verdicts.read_paths(verdicts, DECIDED)
+        catalogue = self.catalogue.read_paths(part, sorted({*conditions.paths, "source", "text_bytes"}))
+        taken = evaluate_sources(recipe, conditions, with_decisions(catalogue, decided), kept_only=True)
+        there = self._is_stored(stored, catalogue.num_rows)
+        known = replace(taken, source=np.where(there, taken.source, np.int32(NOBODY)))
+        lacking = (taken.source != NOBODY) & ~there & (np.asarray(catalogue["text_bytes"]) > 0)
+        return [
+            self.join(part, stored, decided, known, recipe.seed, placed=placed),
+            _estimate(catalogue, decided, taken, lacking, self.rates, recipe.seed),
+        ]
+
+    def _is_stored(self, stored: list[Part], num_rows: int) -> Mask:
+        maps, empty = self.stored(stored, COUNTED)
+        there = np.zeros(num_rows, np.bool_)
+        there[np.asarray(maps["row"], np.int64)] = True
+        there[empty] = True
+        return there
 
     def _measure_rates(self) -> Mapping[str, float]:
-        """Tokens a byte of the stored documents by catalogue source, and of all of them under the empty name."""
         tokens: dict[str, int] = {}
         sizes: dict[str, int] = {}
+        stored = self.stored_parts()
         for part in self.catalogue.parts:
-            maps, _ = self.stored(part)
+            maps, _ = self.stored(stored.get(part.of or "", []), COUNTED)
             sources = self.catalogue.read(part, ["source"])["source"].take(maps["row"])
             table = pa.table({"source": sources, "tokens": maps["tokens"], "bytes": maps["bytes"]})
             for row in table.group_by("source").aggregate([("tokens", "sum"), ("bytes", "sum")]).to_pylist():
@@ -71,26 +72,23 @@ class EstimatedCorpus(Corpus):
         return {name: tokens[name] / size for name, size in sizes.items() if size}
 
 
-def _estimate(catalogue: pa.Table, verdicts: pa.Table, source: pa.Array, rates: Mapping[str, float], seed: int) -> Rows:
-    size = np.asarray(catalogue["text_bytes"], np.int64)
-    rate = np.array([rates.get(name, rates[""]) for name in catalogue["source"].to_pylist()], np.float64)
-    nowhere: Counts = np.full(len(size), NOT_STORED, np.int64)
+def _estimate(
+    catalogue: pa.Table, decided: pa.Table, taken: Taken, lacking: Mask, rates: Mapping[str, float], seed: int
+) -> Rows:
+    rows = np.flatnonzero(lacking)
+    size = np.asarray(catalogue["text_bytes"], np.int64)[rows]
+    names = catalogue["source"].take(pa.array(rows)).to_pylist()
+    rate = np.array([rates.get(name, rates[""]) for name in names], np.float64)
+    keys = {purpose: draw_keys(decided["doc_id"], purpose, seed)[rows] for purpose in ("train", "hosts")}
     return Rows(
-        source=np.asarray(source, np.int32),
-        order=draw_keys(verdicts["doc_id"], "train", seed),
-        cluster=draw_keys(verdicts["cluster_id"], "heldout", seed),
-        grouped=np.asarray(verdicts["cluster_size"]) > 1,
-        tokens=np.maximum(1, np.rint(size * rate)).astype(np.int64),
-        bytes=size,
-        sequence=nowhere,
-        pointer=nowhere,
-        bin=nowhere.astype(np.int32),
-        bins=(),
-        doc_id=verdicts["doc_id"].combine_chunks(),
+        source=taken.source[rows],
+        order=keys["train"],
+        cluster=draw_keys(decided["cluster_id"], "heldout", seed)[rows],
+        grouped=(np.asarray(decided["cluster_size"]) > 1)[rows],
+        tokens=np.maximum(1, np.rint(size * rate)).astype(np.int32),
+        bytes=size.astype(np.int32),
+        factor=None if taken.factor is None else taken.factor[rows],
+        host=None if taken.host is None else hash_hosts(taken.host.take(pa.array(rows))),
+        spread=None if taken.host is None else keys["hosts"],
+        estimated=True,
     )
-
-
-def is_estimated(rows: Rows) -> npt.NDArray[np.bool_]:
-    """bool[N]: whether a document's tokens are an estimate."""
-    estimated: npt.NDArray[np.bool_] = rows.bin == NOT_STORED
-    return estimated

@@ -98,6 +98,11 @@ class Catalogue(Dataset):
             table = table.append_column(schema.field(STAGE), self._counts(table[_URL]))
         return table.select(schema.names)
 
+    def read_paths(self, part: Part, paths: list[str]) -> pa.Table:
+        """Columns of one part, or fields of structs; where the hosts' counts are asked for, whole columns."""
+        columns = sorted({path.partition(".")[0] for path in paths})
+        return self.read(part, columns) if STAGE in columns else super().read_paths(part, paths)
+
     def _counts(self, urls: pa.ChunkedArray) -> pa.StructArray:
         wanted = pc.struct_field(urls.combine_chunks(), "host")
         (part,) = self.hosts.parts

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mixtures.corpus import assign_sources, draw_keys
+from mixtures.conditions import assign_sources
+from mixtures.corpus import draw_keys
 from mixtures.recipe import Recipe
 from storage.identity import fingerprint
 
@@ -37,7 +38,7 @@ def choose_orders(recipe: Recipe, catalogue: pa.Table, verdicts: pa.Table) -> np
     asked = [source.fill_in_middle for source in recipe.sources]
     share = np.array([*((middle.share if middle else 0.0) for middle in asked), 0.0])
     suffix_first = np.array([*((middle.suffix_first if middle else 0.0) for middle in asked), 0.0])
-    source = np.asarray(assign_sources(recipe, catalogue, verdicts).fill_null(-1))
+    source = assign_sources(recipe, catalogue, verdicts)
     drawn = draw_keys(catalogue["doc_id"], "fill-in-the-middle", 0) / 2.0**64
     orders = np.where(drawn < share[source] * suffix_first[source], SUFFIX_FIRST, PREFIX_FIRST)
     return np.where(drawn < share[source], orders, AS_IT_IS).astype(np.uint8)

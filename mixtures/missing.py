@@ -43,7 +43,7 @@ def explain_empty_source(recipe: Recipe, corpus: Corpus, position: int) -> Recip
         )
     return RecipeError(
         f"source `{source.name}` is left without documents: of the {kept:,} that meet its condition and passed the "
-        "policy, all belong to sources before it or hold no token",
+        "policy, all belong to sources before it, hold no token or have a factor of 0",
         at=at,
         hint="a document belongs to the first source that takes it: put this one higher, or narrow the others",
     )

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from mixtures.corpus import DECISION_NAMES, with_decisions
+from mixtures.conditions import DECISION_NAMES, with_decisions
 from mixtures.hosts import open_catalogue
 from mixtures.names import Names, names_of
 from storage.errors import DatasetError, InputError

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixtures.corpus import Corpus, Counts, Keys, Rows
-from mixtures.draw import claim_groups, is_heldout, is_in_partial_epoch
+from mixtures.corpus import Corpus, Counts, Mask, Rows
+from mixtures.draw import Candidates, claim_groups, is_heldout, number_kinds
+from mixtures.host_limits import available_rows
 from mixtures.plan import MixturePlan
 from mixtures.recipe import Recipe
 from storage.checksums import write_checksums
@@ -93,8 +94,8 @@ def write_mixture(target: Path, plan: MixturePlan, recipe: Recipe, corpus: Corpu
     Raises DatasetError when the corpus is no longer what the plan was made from, or a stored pair is damaged.
     """
     store = corpus.tokens.folder
-    _check_vocabulary(corpus, vocabulary)
     shards = _gather(plan, recipe, corpus)
+    _check_vocabulary(corpus, vocabulary)
 
     def link(folder: Path, shard: Shard) -> Counts:
         _link_bin(bin_path(store / shard.bins[0]), bin_path(folder / shard.prefix))
@@ -146,40 +147,52 @@ def _gather(plan: MixturePlan, recipe: Recipe, corpus: Corpus) -> list[Shard]:
             hint="run the tokenize stage again: it writes only what is missing",
         )
     pieces: dict[tuple[str, int, str], list[Shard]] = {}
-    parts = corpus.rows(recipe)
-    claimed = claim_groups(parts, [source.heldout for source in plan.sources])
-    for rows in parts:
-        for split, repeats in zip(SPLITS, _repeats(plan, rows, claimed), strict=True):
-            for source, number in sorted({*zip(rows.source[repeats > 0], rows.bin[repeats > 0], strict=True)}):
-                chosen = np.flatnonzero((repeats > 0) & (rows.source == source) & (rows.bin == number))
-                piece = _piece(rows, chosen, repeats, plan.sources[source].name, split, rows.bins[number])
-                pieces.setdefault((split, int(source), rows.bins[number]), []).append(piece)
+    parts, _ = available_rows(recipe, corpus, placed=True)
+    for rows, repeats in zip(parts, _repeats(plan, parts), strict=True):
+        for split, often in zip(SPLITS, repeats, strict=True):
+            for source, number in _pairs(rows, often > 0):
+                chosen = np.flatnonzero((often > 0) & (rows.source == source) & (rows.places.bin == number))
+                piece = _piece(rows, chosen, often, plan.sources[source].name, split, number)
+                pieces.setdefault((split, source, rows.places.bins[number]), []).append(piece)
     shards = _name(pieces, len(plan.sources))
     _compare(plan, shards, corpus.tokens.folder)
     return shards
 
 
-def _repeats(plan: MixturePlan, rows: Rows, claimed: Keys) -> tuple[Counts, Counts]:
-    """How often each document is trained on, and how often it is held out (0 or 1); int64[N] each."""
-    heldout = is_heldout(rows, [source.heldout for source in plan.sources], claimed)
-    whole = np.array([source.whole_epochs for source in plan.sources], np.int64)[rows.source]
-    partial = is_in_partial_epoch(rows, [source.partial_epoch for source in plan.sources])
-    return np.where(heldout, 0, whole + partial), heldout.astype(np.int64)
+def _repeats(plan: MixturePlan, parts: Sequence[Rows]) -> Iterator[tuple[Counts, Counts]]:
+    """Of each part how often each document is trained on, and how often it is held out (0 or 1); int64[N] each."""
+    thresholds = [source.heldout for source in plan.sources]
+    claimed = claim_groups(parts, thresholds)
+    kinds, numbers = number_kinds(parts, len(plan.sources))
+    start, end = ([getattr(source, side) for source in plan.sources] for side in ("start", "end"))
+    for rows, kind in zip(parts, numbers, strict=True):
+        heldout = is_heldout(rows, thresholds, claimed)
+        candidates = Candidates(kind, rows.order, rows.tokens)
+        times = kinds.times(candidates, end) - kinds.times(candidates, start)
+        yield np.where(heldout, 0, times), heldout.astype(np.int64)
 
 
-def _piece(rows: Rows, chosen: Counts, repeats: Counts, source: str, split: str, name: str) -> Shard:
+def _pairs(rows: Rows, chosen: Mask) -> list[tuple[int, int]]:
+    """The sources and bins of the chosen rows."""
+    width = len(rows.places.bins)
+    codes = np.unique(rows.source[chosen].astype(np.int64) * width + rows.places.bin[chosen])
+    return [divmod(code, width) for code in codes.tolist()]
+
+
+def _piece(rows: Rows, chosen: Counts, repeats: Counts, source: str, split: str, number: int) -> Shard:
+    places = rows.places
     return Shard(
         source=source,
         split=split,
         prefix="",
-        bins=(name,),
+        bins=(places.bins[number],),
         bin=np.zeros(len(chosen), np.int32),
-        sequence=rows.sequence[chosen],
-        pointer=rows.pointer[chosen],
-        tokens=rows.tokens[chosen],
-        bytes=rows.bytes[chosen],
+        sequence=places.sequence[chosen],
+        pointer=places.pointer[chosen],
+        tokens=rows.tokens[chosen].astype(np.int64),
+        bytes=rows.bytes[chosen].astype(np.int64),
         repeats=repeats[chosen],
-        doc_id=rows.doc_id.take(pa.array(chosen)),
+        doc_id=places.doc_id.take(pa.array(chosen)),
     )
 
 
@@ -396,9 +409,18 @@ def _blend(plan: MixturePlan, shards: Sequence[Shard]) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "mixture": plan.identity(),
+        **_stage(plan),
         "seed": plan.seed,
         "sequence_length": plan.sequence_length,
         "train_tokens": plan.tokens_given,
         "train": train,
         "heldout": heldout,
     }
+
+
+def _stage(plan: MixturePlan) -> dict[str, Any]:
+    """For the trainer: which stage this is, and what it goes on from."""
+    if plan.stage is None:
+        return {}
+    after = {"stage": plan.after, "mixture": plan.after_mixture} if plan.after else None
+    return {"stage": {"name": plan.stage, "after": after, "learning_rate": plan.learning_rate}}

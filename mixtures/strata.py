@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from mixtures.apportion import apportion_within
 from mixtures.binding import TABLE, Binder
-from mixtures.corpus import DECISION_NAMES, draw_keys, ensemble_of, with_decisions
+from mixtures.conditions import DECISION_NAMES, with_decisions
+from mixtures.corpus import draw_keys, ensemble_of
 from mixtures.ensemble import Ensemble, with_ensemble
 from mixtures.hosts import open_catalogue
 from mixtures.names import names_of

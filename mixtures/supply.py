@@ -1,27 +1,32 @@
-"""Supply: what each source of a recipe has, once its held-out set is set aside."""
+"""Supply: what each source of a recipe has for training, once its held-out set is set aside, and how far it is used."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mixtures.corpus import Corpus, Keys, Rows
+from mixtures.apportion import effective_tokens
+from mixtures.corpus import Corpus, Keys, Mask, Rows, over_parts
 from mixtures.draw import (
+    EPOCH,
     Candidates,
-    Mask,
+    Kinds,
     claim_groups,
     is_drawn,
     is_heldout,
-    is_in_partial_epoch,
+    number_kinds,
+    settle_ends,
     settle_thresholds,
 )
-from mixtures.estimate import is_estimated
+from mixtures.host_limits import available_rows
 from mixtures.missing import explain_empty_source
-from mixtures.recipe import Recipe
+from mixtures.recipe import FACTOR_STEPS, Recipe
 from mixtures.wording import say_count
 from storage.errors import RecipeError
 
@@ -36,56 +41,133 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Supply:
-    """The rows that a recipe's sources take, the held-out draw (thresholds, claimed groups), and both sides counted.
+class Reached:
+    """How far each source is used up: its end in ticks, what was given, and what that is worth in fresh tokens.
 
-    `withheld` is what of `held` is there only because another source draws one of its group, and
-    `estimated` what of both sides is not in the token store.
+    `by_kind` are the tokens given of each kind; `highest` are the epochs of each source's most repeated documents.
     """
 
-    parts: list[Rows]
+    ends: list[int]
+    by_kind: list[int]
+    tokens: list[int]
+    effective: list[float]
+    highest: list[float]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """The training documents of all sources by kind, the thresholds of the held-out draw, and all sides counted.
+
+    `withheld` is what of `held` is there only because another source draws one of its group, `limited` what a limit on
+    hosts leaves, and `estimated` what of train and held is not in the token store.
+    """
+
+    training: list[Candidates]
+    kinds: Kinds
+    kind_tokens: list[int]
     heldout: list[int | None]
-    claimed: Keys
     train: Tally
     held: Tally
     withheld: Tally
+    limited: Tally
     estimated: Tally
 
-    def is_heldout(self, rows: Rows) -> Mask:
-        return is_heldout(rows, self.heldout, self.claimed)
+    def once(self) -> list[int]:
+        """The tokens of one epoch of each source: every document as often as its factor says."""
+        return self._up_to([Fraction(1)] * len(self.heldout))
 
-    def training(self) -> Iterator[Candidates]:
-        """The training documents, as candidates for a partial epoch."""
-        for rows in self.parts:
-            train = ~self.is_heldout(rows)
-            yield Candidates(rows.source[train], rows.order[train], rows.tokens[train])
+    def within(self, epochs: Sequence[Fraction]) -> list[int]:
+        """The tokens that each source gives while none of its documents comes more often than so many epochs."""
+        highest = [max(self.kinds.factor[i] for i in self.kinds.of_source(source)) for source in range(len(epochs))]
+        return self._up_to([most * FACTOR_STEPS / factor for most, factor in zip(epochs, highest, strict=True)])
 
-    def draw_partial(self, targets: Sequence[int]) -> tuple[list[int | None], Tally]:
-        """Settle each source's partial epoch of `targets` tokens, and count what it really holds."""
-        partial = settle_thresholds(self.training, targets)
-        drawn = _tally(
-            self.parts,
-            len(targets),
-            lambda rows: ~self.is_heldout(rows) & is_in_partial_epoch(rows, partial),
-        )
-        return partial, drawn
+    def _up_to(self, epochs: Sequence[Fraction]) -> list[int]:
+        """The tokens of so many epochs of each source; only with factors it takes a look at every document."""
+        plain = [self._is_plain(source) for source in range(len(epochs))]
+        exact = [] if all(plain) else self._tokens_by([math.floor(number * EPOCH) for number in epochs])
+        return [math.floor(number * self.train.tokens[i]) if plain[i] else exact[i] for i, number in enumerate(epochs)]
+
+    def _tokens_by(self, ends: Sequence[int]) -> list[int]:
+        """Tokens of each source before its end."""
+        by_kind = _count(self.training, len(self.kind_tokens), lambda rows: self.kinds.times(rows, ends) * rows.tokens)
+        return [sum(by_kind[i] for i in self.kinds.of_source(source)) for source in range(len(ends))]
+
+    def nothing(self) -> Reached:
+        """Before the first stage."""
+        none = [0] * len(self.heldout)
+        return Reached(none, [0] * len(self.kind_tokens), none, [0.0] * len(none), [0.0] * len(none))
+
+    def reach(self, targets: Sequence[int]) -> Reached:
+        """Go on until each source has given its target of tokens in all."""
+        ends = settle_ends(self.training, self.kinds, targets)
+        by_kind = _count(self.training, len(self.kind_tokens), lambda rows: self.kinds.times(rows, ends) * rows.tokens)
+        tokens, effective, highest = [0] * len(ends), [0.0] * len(ends), [0.0] * len(ends)
+        for source, given, there in zip(self.kinds.source, by_kind, self.kind_tokens, strict=True):
+            tokens[source] += given
+            effective[source] += effective_tokens(there, given)
+            highest[source] = max(highest[source], given / there)
+        rounded = [self._round(source, end, targets[source]) for source, end in enumerate(ends)]
+        return Reached(rounded, by_kind, tokens, effective, highest)
+
+    def documents_between(self, start: Sequence[int], end: Sequence[int]) -> list[int]:
+        """How many documents of each source come at least once from one end to the other."""
+
+        def comes(rows: Candidates) -> Mask:
+            more: Mask = self.kinds.times(rows, end) > self.kinds.times(rows, start)
+            return more
+
+        by_kind = _count(self.training, len(self.kind_tokens), comes)
+        return [sum(by_kind[i] for i in self.kinds.of_source(source)) for source in range(len(end))]
+
+    def _round(self, source: int, end: int, target: int) -> int:
+        """A whole epoch where that was the target, rather than up to its last key."""
+        whole = -(-end // EPOCH)
+        return whole * EPOCH if target == whole * self.train.tokens[source] and self._is_plain(source) else end
+
+    def _is_plain(self, source: int) -> bool:
+        return [self.kinds.factor[i] for i in self.kinds.of_source(source)] == [FACTOR_STEPS]
 
 
 def measure_supply(recipe: Recipe, corpus: Corpus) -> Supply:
     """Read what the sources have and draw the held-out sets. Raises RecipeError when a source has nothing left."""
-    parts, count = corpus.rows(recipe), len(recipe.sources)
-    everything = _tally(parts, count, lambda rows: np.ones(len(rows.source), np.bool_))
+    parts, beyond = available_rows(recipe, corpus)
+    count = len(recipe.sources)
+    everything = _tally(parts, count)
     for i, tokens in enumerate(everything.tokens):
         if tokens == 0:
             raise explain_empty_source(recipe, corpus, i)
     heldout = settle_thresholds(
-        lambda: [Candidates(rows.source, rows.cluster, rows.tokens) for rows in parts],
+        [Candidates(rows.source, rows.cluster, rows.tokens) for rows in parts],
         [_heldout_target(recipe, tokens) for tokens in everything.tokens],
     )
     claimed = claim_groups(parts, heldout)
-    held = _tally(parts, count, lambda rows: is_heldout(rows, heldout, claimed))
-    train = _tally(parts, count, lambda rows: ~is_heldout(rows, heldout, claimed))
-    withheld = _tally(parts, count, lambda rows: is_heldout(rows, heldout, claimed) & ~is_drawn(rows, heldout))
+    sides = over_parts(lambda rows: _divide(rows, heldout, claimed), parts)
+    training, aside = [train for train, _ in sides], [held for _, held in sides]
+    held, train = _tally(aside, count), _tally(training, count)
+    _require_training(recipe, held, train)
+    kinds, numbers = number_kinds(training, count)
+    candidates = [Candidates(kind, rows.order, rows.tokens) for kind, rows in zip(numbers, training, strict=True)]
+    kind_tokens = _count(candidates, len(kinds.source), lambda rows: rows.tokens)
+    return Supply(
+        training=candidates,
+        kinds=kinds,
+        kind_tokens=kind_tokens,
+        heldout=heldout,
+        train=train,
+        held=held,
+        withheld=_tally([rows.take(~is_drawn(rows, heldout)) for rows in aside], count),
+        limited=_tally(beyond, count),
+        estimated=_tally([rows for rows in parts if rows.estimated], count),
+    )
+
+
+def _divide(rows: Rows, heldout: Sequence[int | None], claimed: Keys) -> tuple[Rows, Rows]:
+    """What is trained on, and what is held out."""
+    aside = is_heldout(rows, heldout, claimed)
+    return (rows.take(~aside) if aside.any() else rows), rows.take(aside)
+
+
+def _require_training(recipe: Recipe, held: Tally, train: Tally) -> None:
     for i, source in enumerate(recipe.sources):
         if train.tokens[i] == 0:
             raise RecipeError(
@@ -94,7 +176,6 @@ def measure_supply(recipe: Recipe, corpus: Corpus) -> Supply:
                 at=recipe.at("heldout"),
                 hint="lower `heldout`, or merge this source with a larger one",
             )
-    return Supply(parts, heldout, claimed, train, held, withheld, _tally(parts, count, is_estimated))
 
 
 def _heldout_target(recipe: Recipe, tokens: int) -> int:
@@ -103,11 +184,15 @@ def _heldout_target(recipe: Recipe, tokens: int) -> int:
     return math.ceil(tokens * Fraction(str(recipe.heldout.share)))
 
 
-def _tally(parts: Iterable[Rows], count: int, choose: Callable[[Rows], Mask]) -> Tally:
-    totals = np.zeros((3, count), np.int64)
-    for rows in parts:
-        chosen = choose(rows)
-        np.add.at(totals[0], rows.source[chosen], 1)
-        np.add.at(totals[1], rows.source[chosen], rows.tokens[chosen])
-        np.add.at(totals[2], rows.source[chosen], rows.bytes[chosen])
-    return Tally(*totals.tolist())
+def _count(parts: Sequence[Candidates], kinds: int, weigh: Callable[[Candidates], npt.NDArray[Any]]) -> list[int]:
+    """The sum by kind of what each row weighs."""
+    found = over_parts(lambda rows: np.bincount(rows.kind, weigh(rows), kinds), parts)
+    return [int(total) for total in sum(found, np.zeros(kinds))]
+
+
+def _tally(parts: Iterable[Rows], count: int) -> Tally:
+    def add_up(rows: Rows) -> npt.NDArray[np.float64]:
+        return np.stack([np.bincount(rows.source, weights, count) for weights in (None, rows.tokens, rows.bytes)])
+
+    totals = sum(over_parts(add_up, parts), np.zeros((3, count)))
+    return Tally(*totals.astype(np.int64).tolist())

@@ -7,7 +7,7 @@ nobody, so the sample is then smaller. Per taken document 40 bytes are held, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.binding import TABLE, Binder
-from mixtures.corpus import DECISION_NAMES, bind_sources, draw_keys, ensemble_of, evaluate_sources, with_decisions
+from mixtures.conditions import DECISION_NAMES, bind_sources, evaluate_sources, with_decisions
+from mixtures.corpus import draw_keys, ensemble_of
 from mixtures.ensemble import Ensemble, with_ensemble
 from mixtures.names import names_of
 from mixtures.recipe import Recipe, TrainTokenizer
@@ -76,7 +77,8 @@ def _weights(recipe: Recipe) -> dict[str, float]:
 def _groups(recipe: Recipe, names: list[str], table: pa.Table, ensemble: Ensemble | None) -> Int64s:
     """int64[rows]: the number of each row's group, -1 where no source or no group takes it."""
     conditions = bind_sources(recipe, table.drop_columns(["verdict", "cluster_size"]).schema, ensemble)
-    source = np.asarray(evaluate_sources(recipe, conditions, table, kept_only=True).fill_null(-1), np.int64)
+    taken = evaluate_sources(recipe, replace(conditions, factor=None), table, kept_only=True)
+    source = taken.source.astype(np.int64)
     settings = recipe.tokenizer.train
     if settings is None or settings.balance is None:
         return source

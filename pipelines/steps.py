@@ -434,8 +434,14 @@ STEPS: dict[str, Step] = {
     ),
     "mix": Step(
         plan=plan_mix,
-        outputs=lambda folder, r: [folder.mixture(r["mixture"]) / "blend.json"],
-        summarise=lambda r: f"{r['tokens']:,} tokens as indices over the store",
+        outputs=lambda folder, r: [
+            folder.mixture(mixture) / "blend.json"
+            for mixture in (r["mixture"], *(stage["mixture"] for stage in r.get("stages", ())))
+        ],
+        summarise=lambda r: (
+            f"{r['tokens']:,} tokens as indices over the store"
+            + (f", the first of {len(r['stages'])} stages" if "stages" in r else "")
+        ),
     ),
     "train": Step(
         plan=plan_train,

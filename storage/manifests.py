@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 
 from storage.commit import write_atomically
 from storage.errors import DatasetError
-from storage.parts import ROWS_PER_GROUP, Part, check_part, part_from_json, read_batches, read_row
+from storage.parts import ROWS_PER_GROUP, Part, check_part, part_from_json, read_batches, read_narrow, read_row
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 PARTS_IN_JSON = 10_000
+ROWS_AT_ONCE = 1 << 17
+"""Of narrow columns; a batch costs about 20 µs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +113,17 @@ class Dataset:
 
     def read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
         """One part as a table (for narrow columns; stream text with `batches`)."""
-        batches = list(self.batches(part, columns))
+        batches = list(self.batches(part, columns, ROWS_AT_ONCE))
         schema = batches[0].schema if batches else self.schema(part, columns)
         return pa.Table.from_batches(batches, schema=schema)
 
     def row(self, part: Part, row: int, columns: list[str] | None = None) -> dict[str, Any]:
         """One row of a part as a dictionary; only the row group that holds it is read. Raises IndexError beyond it."""
         return read_row(self.path(part), row, columns)
+
+    def read_paths(self, part: Part, paths: list[str]) -> pa.Table:
+        """Columns of one part, or fields of structs (`language.label`), quickly: strings come as dictionaries."""
+        return read_narrow(self.path(part), paths)
 
     def schema(self, part: Part, columns: list[str] | None = None) -> pa.Schema:
         schema = pq.read_schema(self.path(part))

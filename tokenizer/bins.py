@@ -169,4 +169,4 @@ def _commit(
     there = Place(name, first_sequence, first_byte, place.num_bytes)
     facts = {**part.facts, "place": asdict(there), "files": files}
     batches = (moved(batch) for batch in read_batches(folder / part.file))
-    return commit_table(folder, identity, batches, schema=MAP, of=part.of, facts=facts)
+    return commit_table(folder, identity, batches, schema=MAP, of=part.of, facts=facts, narrow=True)

@@ -93,6 +93,7 @@ def write_store_part(
             "empty_rows": empty,
             "files": {file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)} for file in files},
         },
+        narrow=True,
     )
 
 

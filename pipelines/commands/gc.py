@@ -6,8 +6,9 @@ Besides, the user's compiled kernels of source versions that no run has used for
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -62,7 +63,7 @@ def _current_folders(folder: RunFolder) -> Iterator[Path]:
     for step, key, place in _PINNED:
         record = find_step(folder, step)
         if record and key in record.result:
-            yield folder.root / place / record.result[key]
+            yield from (folder.root / place / name for name in _pinned(record.result, key))
 
 
 _PINNED = (
@@ -73,6 +74,11 @@ _PINNED = (
     ("train", "checkpoints", "checkpoints"),
     ("score", "head", "artifacts/quality-head"),
 )
+
+
+def _pinned(result: Mapping[str, Any], key: str) -> list[str]:
+    """What a record names under that key, and the mixtures of its further stages."""
+    return [str(result[key]), *(stage[key] for stage in result.get("stages", ()) if key in stage)]
 
 
 def _superseded(folder: RunFolder) -> Iterator[Path]:
@@ -91,7 +97,8 @@ def _superseded(folder: RunFolder) -> Iterator[Path]:
         record = find_step(folder, step)
         home = folder.root / place
         if record and key in record.result and home.is_dir():
-            yield from (path for path in home.iterdir() if path.is_dir() and path.name != record.result[key])
+            pinned = _pinned(record.result, key)
+            yield from (path for path in home.iterdir() if path.is_dir() and path.name not in pinned)
 
 
 def _unnamed(dataset: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mixtures.plan import plan_mixture
+from mixtures.plan import plan_stages, plans_json
 from mixtures.recipe import load_recipe
 from pipelines.foresight import foresee_corpus
 from pipelines.story import run_folder_at
@@ -18,5 +18,5 @@ def plan_command(reference: str, out: Path, *, policy: str | None, as_json: bool
 
     recipe = load_recipe(reference)
     with foresee_corpus(run_folder_at(out), recipe, policy) as corpus:
-        plan = plan_mixture(recipe, corpus, force=force)
-    click.echo(plan.to_json() if as_json else plan_text(plan))
+        plans = plan_stages(recipe, corpus, force=force)
+    click.echo(plans_json(plans) if as_json else "\n\n".join(plan_text(plan) for plan in plans))

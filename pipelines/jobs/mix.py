@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mixtures.corpus import Corpus, open_corpus
-from mixtures.plan import MixturePlan, plan_mixture
+from mixtures.plan import MixturePlan, plan_stages
 from mixtures.recipe import load_recipe
 from mixtures.select import write_mixture
 from mixtures.wording import align_columns
@@ -28,44 +29,67 @@ def run(job: Job) -> dict[str, Any]:
     return result
 
 
-def planned(root: Path, recipe: str, policy: str, tokenizer: str) -> tuple[MixturePlan, Corpus]:
-    """The plan of a recipe over a run's datasets."""
+def planned(root: Path, recipe: str, policy: str, tokenizer: str) -> tuple[tuple[MixturePlan, ...], Corpus]:
+    """The plans of a recipe's stages over a run's datasets."""
     folder = RunFolder(root)
     corpus = open_corpus(folder.catalogue, folder.decisions(policy), folder.tokens(tokenizer))
-    return plan_mixture(load_recipe(recipe), corpus), corpus
+    return plan_stages(load_recipe(recipe), corpus), corpus
 
 
 def work_out(arguments: dict[str, Any]) -> dict[str, Any]:
-    plan, _ = planned(Path(arguments["root"]), arguments["recipe"], arguments["policy"], arguments["tokenizer"])
-    return describe_plan(plan)
+    plans, _ = planned(Path(arguments["root"]), arguments["recipe"], arguments["policy"], arguments["tokenizer"])
+    return describe_plans(plans)
 
 
-def describe_plan(plan: MixturePlan) -> dict[str, Any]:
-    """The plan as small JSON: table rows, text for the terminal, totals."""
-    header, *body = plan.rows()
+def describe_plans(plans: Sequence[MixturePlan]) -> dict[str, Any]:
+    """The plans as small JSON: table rows, text for the terminal, totals over all stages."""
     return {
-        "mixture": plan.identity(),
-        "rows": [dict(zip(header, row, strict=True)) for row in body],
-        "text": plan_text(plan),
-        "warnings": list(plan.warnings),
-        "tokens": plan.tokens_given,
-        "totals": {"asked": plan.tokens_asked, "given": plan.tokens_given, "worth": round(plan.tokens_effective)},
+        "mixture": plans[0].identity(),
+        "rows": [row for plan in plans for row in _table(plan)],
+        "text": "\n\n".join(plan_text(plan) for plan in plans),
+        "warnings": [warning for plan in plans for warning in plan.warnings],
+        "tokens": sum(plan.tokens_given for plan in plans),
+        "totals": {
+            "asked": sum(plan.tokens_asked for plan in plans),
+            "given": sum(plan.tokens_given for plan in plans),
+            "worth": round(sum(plan.tokens_effective for plan in plans)),
+        },
     }
 
 
+def _table(plan: MixturePlan) -> list[dict[str, str]]:
+    header, *body = plan.rows()
+    stage = {"stage": plan.stage} if plan.stage else {}
+    return [{**stage, **dict(zip(header, row, strict=True))} for row in body]
+
+
 def plan_text(plan: MixturePlan) -> str:
-    """The plan as an aligned table of plain text, notes and warnings below it."""
+    """The plan as an aligned table of plain text, notes and warnings below it; of a stage its name above it."""
     lines = align_columns(plan.rows(), left=(0, -1))
     notes = [f"note: {note}" for note in plan.notes]
-    return "\n".join([*lines, *notes, *(f"warning: {warning}" for warning in plan.warnings)])
+    return "\n".join([*_heading(plan), *lines, *notes, *(f"warning: {warning}" for warning in plan.warnings)])
+
+
+def _heading(plan: MixturePlan) -> list[str]:
+    if plan.stage is None:
+        return []
+    after = f" after `{plan.after}`" if plan.after else ""
+    rate = f", learning rate: {plan.learning_rate}" if plan.learning_rate else ""
+    return [f"stage `{plan.stage}`{after}, sequences of {plan.sequence_length:,} tokens{rate}"]
 
 
 def write_selection(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write a mixture folder a stage; the first one's is the run's."""
     root = Path(arguments["root"])
-    folder = RunFolder(root)
-    plan, corpus = planned(root, arguments["recipe"], arguments["policy"], arguments["tokenizer"])
-    target = folder.mixture(plan.identity())
-    write_mixture(
-        target, plan, load_recipe(arguments["recipe"]), corpus, vocabulary=folder.vocabulary(arguments["tokenizer"])
-    )
-    return {"mixture": plan.identity(), "tokens": plan.tokens_given, "sequence_length": plan.sequence_length}
+    folder, recipe = RunFolder(root), load_recipe(arguments["recipe"])
+    plans, corpus = planned(root, arguments["recipe"], arguments["policy"], arguments["tokenizer"])
+    vocabulary = folder.vocabulary(arguments["tokenizer"])
+    for plan in plans:
+        write_mixture(folder.mixture(plan.identity()), plan, recipe, corpus, vocabulary=vocabulary)
+    first = plans[0]
+    written = {"mixture": first.identity(), "tokens": first.tokens_given, "sequence_length": first.sequence_length}
+    return written | {"stages": [_stage(plan) for plan in plans]} if first.stage else written
+
+
+def _stage(plan: MixturePlan) -> dict[str, Any]:
+    return {"stage": plan.stage, "after": plan.after, "mixture": plan.identity(), "tokens": plan.tokens_given}

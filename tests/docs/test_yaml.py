@@ -14,7 +14,7 @@ from classifiers.quality.stage import QUALITY
 from classifiers.scorers.told import Telling, told_type
 from mixtures.binding import bind_policy
 from mixtures.catalogue import DOCUMENT_FIELDS
-from mixtures.corpus import bind_sources
+from mixtures.conditions import bind_sources
 from mixtures.ensemble import SCORES
 from mixtures.hosts import HOST_COUNTS
 from mixtures.json_schemas import FOLDER as SCHEMAS

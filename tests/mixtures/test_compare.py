@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mixtures.compare import compare_plans, comparison_heading, comparison_rows
-from mixtures.plan import plan_mixture
+from mixtures.compare import compare_plans, comparison_heading, comparison_rows, pair_stages
+from mixtures.plan import MixturePlan, plan_mixture, plan_stages
 from mixtures.policy import Policy
 from mixtures.recipe import Recipe
 from tests.mixtures.tiny_run import Doc, Run
@@ -47,3 +47,24 @@ def test_the_heading_says_which_is_which_and_how_much_differs(
     assert comparison_rows(compared)[0] == ("source", "given A", "B", "change", "share A", "B", "epochs A", "B")
     alone = compare_plans(one, plan_mixture(recipe_from(WEB, "tokens: 200"), corpus))
     assert alone["moved_share"] == 0.5
+
+
+def test_stages_are_compared_by_name_else_by_place(
+    make_run: Callable[..., Run], recipe_from: Callable[..., Recipe], keep_all: Policy
+) -> None:
+    corpus = make_run(DOCS).corpus(keep_all)
+
+    def plans(*stages: str) -> tuple[MixturePlan, ...]:
+        listed = "".join(f"\n  - {{name: {name}, tokens: 50}}" for name in stages)
+        return plan_stages(recipe_from(WEB + (f"\nstages:{listed}" if stages else "")), corpus)
+
+    def shown(first: tuple[MixturePlan, ...], second: tuple[MixturePlan, ...]) -> list[tuple[str | None, str | None]]:
+        return [(one.stage, other.stage) for one, other in pair_stages(first, second)[0]]
+
+    assert shown(plans(), plans()) == [(None, None)] and shown(plans(), plans("a", "b")) == [(None, "a")]
+    assert shown(plans("a", "b"), plans("b", "c")) == [("b", "b")]
+    assert pair_stages(plans("a", "b"), plans("b", "c"))[1] == [
+        "only in test: stage `a`",
+        "only in test: stage `c`",
+    ]
+    assert shown(plans("a", "b"), plans("c")) == [("a", "c")]

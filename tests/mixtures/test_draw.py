@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.corpus import Rows
 from mixtures.draw import EVERYTHING, Candidates, claim_groups, is_drawn, is_heldout, settle_thresholds
-from storage.schema import IDENTIFIER
 
 KEYS = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(2**52 - 3, 2**52 + 3))
 ROWS = st.lists(st.tuples(st.integers(0, 2), KEYS, st.integers(1, 1000)), max_size=60)
@@ -34,7 +32,7 @@ def test_the_threshold_is_that_of_a_sort(rows: list[tuple[int, int, int]], targe
         )
         for piece in (rows[:cut], rows[cut:])
     ]
-    assert settle_thresholds(lambda: parts, targets) == [expected(rows, i, target) for i, target in enumerate(targets)]
+    assert settle_thresholds(parts, targets) == [expected(rows, i, target) for i, target in enumerate(targets)]
 
 
 GROUPED = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12), st.integers(1, 9)), max_size=60)
@@ -49,13 +47,8 @@ def rows_of(members: list[tuple[int, int, int]], sizes: dict[int, int]) -> Rows:
         order=none.astype(np.uint64),
         cluster=group.astype(np.uint64) << np.uint64(58),
         grouped=np.array([sizes[member[1]] > 1 for member in members], np.bool_),
-        tokens=tokens,
-        bytes=none,
-        sequence=none,
-        pointer=none,
-        bin=none.astype(np.int32),
-        bins=(),
-        doc_id=pa.nulls(len(members), IDENTIFIER),
+        tokens=tokens.astype(np.int32),
+        bytes=none.astype(np.int32),
     )
 
 
@@ -74,7 +67,7 @@ def test_a_group_that_any_source_draws_is_out_of_training_in_all(
             reached += sum(tokens for own, other, tokens in members if (own, other) == (source, group))
     parts = [rows_of(piece, sizes) for piece in (members[:cut], members[cut:])]
     candidates = [Candidates(rows.source, rows.cluster, rows.tokens) for rows in parts]
-    thresholds = settle_thresholds(lambda: candidates, targets)
+    thresholds = settle_thresholds(candidates, targets)
     claimed = claim_groups(parts, thresholds)
     own = np.concatenate([is_drawn(rows, thresholds) for rows in parts]).tolist()
     heldout = np.concatenate([is_heldout(rows, thresholds, claimed) for rows in parts]).tolist()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.binding import bind_gate, bind_policy
-from mixtures.corpus import assign_sources, bind_sources
+from mixtures.conditions import assign_sources, bind_sources
 from mixtures.ensemble import evaluate_ensemble
 from mixtures.judge import judge_duplicates, judge_rules
 from mixtures.policy import Policy
@@ -84,7 +84,7 @@ def test_a_recipe_names_what_its_policy_defines(recipe_from: RecipeFrom) -> None
         "scores.edu.bucket": "scores.edu.bucket",
     }
     verdicts = pa.table({"verdict": ["kept"] * 5, "cluster_size": pa.array([1] * 5, pa.int32())})
-    assert assign_sources(recipe, TABLE, verdicts).to_pylist() == [1, 0, 1, 1, 0]
+    assert assign_sources(recipe, TABLE, verdicts).tolist() == [1, 0, 1, 1, 0]
     least = bind_sources(recipe, TABLE.schema, {"bucket": "least(scores.edu.bucket, scores.dclm.bucket)"})
     assert "least" in least.sql
 

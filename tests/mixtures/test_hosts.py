@@ -119,8 +119,8 @@ def test_a_policy_and_a_recipe_ask_for_hosts(
         dropped += [name_of(row["doc_id"]) for row in verdicts if row["rule"] == "too_large_host"]
     assert dropped == ["a", "d", "e"]
     corpus = run.corpus(policy)
-    taken = corpus.rows(recipe_from("  - {name: small, weight: 1, where: hosts.bytes < 10}"))
-    assert [name_of(value) for rows in taken for value in rows.doc_id.to_pylist()] == ["b"]
+    taken = corpus.rows(recipe_from("  - {name: small, weight: 1, where: hosts.bytes < 10}"), placed=True)
+    assert [name_of(value) for rows in taken for value in rows.places.doc_id.to_pylist()] == ["b"]
 
 
 def test_a_gate_cannot_ask_for_hosts(make_run: Callable[..., Run], policy_from: Callable[[str], Policy]) -> None:

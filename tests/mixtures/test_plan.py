@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mixtures.corpus import Corpus, assign_sources, draw_keys, open_corpus
-from mixtures.draw import claim_groups, is_heldout, is_in_partial_epoch
+from mixtures.conditions import NOBODY, assign_sources
+from mixtures.corpus import Corpus, draw_keys, open_corpus
+from mixtures.draw import Candidates, Kinds, claim_groups, is_heldout
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.policy import Policy
 from mixtures.recipe import Recipe
@@ -133,18 +134,18 @@ def test_a_document_belongs_to_the_first_source_that_takes_it(
     run = make_run([Doc("a", bucket=12), Doc("b", bucket=3), Doc("c", words=1), Doc("d", source="wiki", bucket=None)])
     recipe = recipe_from("  - {name: best, where: quality.bucket >= 10}\n  - {name: rest, where: 'true'}\n")
     corpus = run.corpus(keep_all)
-    found = [assign_sources(recipe, table, verdicts).to_pylist() for _, table, verdicts in corpus.judged()]
-    assert found == [[0, 1, None], [1]]
+    found = [assign_sources(recipe, table, verdicts).tolist() for _, table, verdicts in corpus.judged()]
+    assert found == [[0, 1, NOBODY], [1]]
     assert by_name(plan_mixture(recipe, corpus), "documents") == {"best": 1, "rest": 2}
 
 
 def heldout_names(recipe: Recipe, corpus: Corpus) -> set[str]:
     plan = plan_mixture(recipe, corpus)
     thresholds = [source.heldout for source in plan.sources]
-    parts = corpus.rows(recipe)
+    parts = corpus.rows(recipe, placed=True)
     claimed = claim_groups(parts, thresholds)
     return {
-        name_of(rows.doc_id[int(i)].as_py())
+        name_of(rows.places.doc_id[int(i)].as_py())
         for rows in parts
         for i in np.flatnonzero(is_heldout(rows, thresholds, claimed))
     }
@@ -225,12 +226,12 @@ def test_a_larger_partial_epoch_holds_the_smaller_one(corpus: Corpus, recipe_fro
     drawn: list[set[bytes]] = []
     for tokens in (30, 90, 250):
         recipe = recipe_from("  - {name: web, where: source = 'web'}\n", head=f"tokens: {tokens}")
-        thresholds = [source.partial_epoch for source in plan_mixture(recipe, corpus).sources]
+        ends = [source.end for source in plan_mixture(recipe, corpus).sources]
         drawn.append(
             {
-                rows.doc_id[int(i)].as_py()
-                for rows in corpus.rows(recipe)
-                for i in np.flatnonzero(is_in_partial_epoch(rows, thresholds))
+                rows.places.doc_id[int(i)].as_py()
+                for rows in corpus.rows(recipe, placed=True)
+                for i in np.flatnonzero(Kinds.plain(1).times(Candidates(rows.source, rows.order, rows.tokens), ends))
             }
         )
     assert set() < drawn[0] < drawn[1] < drawn[2]

@@ -24,7 +24,7 @@ from classifiers.url_lists import UrlListsConfig, url_lists_stage
 from classifiers.word_lists import WordListsConfig, word_lists_stage
 from mixtures import policy, recipe
 from mixtures.binding import bind_gate, bind_policy
-from mixtures.corpus import bind_sources
+from mixtures.conditions import bind_sources
 from mixtures.json_schemas import FOLDER, MODELS, schema_text
 from mixtures.judge import judge_duplicates, judge_rules
 from mixtures.policy import load_policy
