@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixtures.packed import find_piece, pieces_path
@@ -22,12 +23,15 @@ from storage.errors import DatasetError, InputError
 from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.megatron import IndexedReader, prefix_of
 from storage.parts import Part, read_row
+from storage.schema import IDENTIFIER
 from tokenizer.encode import Encoder
 from tokenizer.store import place_of
 from tokenizer.vocabulary import VOCABULARY_FILE, TokenizerFile, read_vocabulary
 
 BLEND, SELECTION, PLAN = "blend.json", "selection.parquet", "plan.json"
 WINDOW_TOKENS = 40
+LEVELS = 3
+"""How many folders above a shard its own is looked for: MIXTURE/train/PREFIX."""
 COLUMNS = ["doc_id", "title", "source", "url", "record", "collected_at", "licence"]
 
 
@@ -61,21 +65,27 @@ class Token:
 def open_shard(path: Path) -> Shard:
     """Raises DatasetError where no shard is, or one of which nothing is known but its tokens."""
     prefix = prefix_of(path).absolute()
-    reader = IndexedReader(prefix)
-    for home in prefix.parents[:3]:
-        if (home / SELECTION).exists() or _is_store(home):
-            return Shard(home, prefix.relative_to(home).as_posix(), reader)
-        if (home / BLEND).exists():
-            raise DatasetError(
-                "this shard was adopted from others: no map leads back from it to documents",
-                at=str(prefix),
-                hint=f"`gristmill shards inspect {prefix}` shows its text",
-            )
+    if found := find_shard(prefix):
+        return found
+    look = f"`gristmill shards inspect {prefix}` shows its text"
+    if any((home / BLEND).exists() for home in prefix.parents[:LEVELS]):
+        raise DatasetError(
+            "this shard was adopted from others: no map leads back from it to documents", at=str(prefix), hint=look
+        )
     raise DatasetError(
         "this shard is of no run: it stands in no mixture and in no token store",
         at=str(prefix),
-        hint=f"name one of RUN/mixtures/ID/train or RUN/tokens/ID; `gristmill shards inspect {prefix}` shows its text",
+        hint=f"name one of RUN/mixtures/ID/train or RUN/tokens/ID; {look}",
     )
+
+
+def find_shard(prefix: Path) -> Shard | None:
+    """The shard in its mixture or token store; None where it stands in none that has a map."""
+    reader = IndexedReader(prefix)
+    for home in prefix.absolute().parents[:LEVELS]:
+        if (home / SELECTION).exists() or _is_store(home):
+            return Shard(home, prefix.absolute().relative_to(home).as_posix(), reader)
+    return None
 
 
 def _is_store(folder: Path) -> bool:
@@ -259,6 +269,21 @@ def _text(shard: Shard, token: Token, tokenizer: TokenizerFile | None) -> dict[s
     here, after = token.token, min(len(ids), token.token + 1 + WINDOW_TOKENS)
     cuts = (ids[max(0, here - WINDOW_TOKENS) : here], ids[here : here + 1], ids[here + 1 : after])
     return dict(zip(("before", "here", "after"), map(decode, cuts), strict=True))
+
+
+def doc_ids_of(shard: Shard) -> pa.Array:
+    """binary(16)[sequences]: the document of each sequence, null where a packed one holds several."""
+    if pieces_path(shard.reader.prefix).exists():
+        return pa.nulls(len(shard.reader), IDENTIFIER)
+    if not shard.is_mixture:
+        store = open_dataset(shard.home)
+        mine = [part for part in store.parts if part.rows and place_of(part).bin == shard.name]
+        return pa.concat_arrays([chunk for part in mine for chunk in store.read(part, ["doc_id"])["doc_id"].chunks])
+    start, count = _rows_of(shard)
+    listed = pq.read_table(shard.home / SELECTION, columns=["doc_id"])["doc_id"].slice(start, count).combine_chunks()
+    order = np.argsort(shard.reader.pointers[:count])
+    found = np.searchsorted(shard.reader.pointers[:count], shard.reader.pointers, sorter=order)
+    return listed.take(pa.array(order[found]))
 
 
 def offsets_of(reader: IndexedReader, sequence: int) -> list[int]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mixtures.packed import pack_mixture
 from mixtures.select import BLEND
 from mixtures.verify import verify_mixture
-from pipelines.document_map import find_tokenizer
+from pipelines.document_map import LEVELS, doc_ids_of, find_shard, find_tokenizer
 from storage.commit import atomic_path, exclusive
 from storage.errors import InputError
 from storage.manifests import find_manifest
@@ -22,9 +22,6 @@ from tokenizer.encode import Encoder
 from tokenizer.store import open_store
 from tokenizer.verify import verify_store
 from tokenizer.vocabulary import TokenizerFile, load_tokenizer
-
-LEVELS = 3
-"""How many folders above a shard its tokenizer is looked for: MIXTURE/train/PREFIX."""
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -125,7 +122,7 @@ def arrow_command(target: Path, path: Path, tokenizer: Path | None, *, with_text
     reader = IndexedReader(prefix)
     decode = _decoder(prefix, tokenizer) if with_text else None
     with exclusive(target), atomic_path(target) as temporary:
-        batches = (_with_text(batch, decode) if decode else batch for batch in read_batches(reader))
+        batches = _described(prefix, reader, decode)
         first = next(batches)
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_stream(file, first.schema) as writer:
             writer.write_batch(first)
@@ -139,6 +136,17 @@ def _decoder(prefix: Path, tokenizer: Path | None) -> Decode:
     if found is None:
         raise InputError("no tokenizer stands beside this shard", at=str(prefix), hint="name it: `--tokenizer PATH`")
     return Encoder(found, fast=False).decode
+
+
+def _described(prefix: Path, reader: IndexedReader, decode: Decode | None) -> Iterator[pa.RecordBatch]:
+    """The shard's batches, with texts where they are asked for and with doc_ids where they are known."""
+    doc_ids = doc_ids_of(shard) if (shard := find_shard(prefix)) else None
+    start = 0
+    for batch in read_batches(reader):
+        if doc_ids is not None:
+            batch = batch.append_column("doc_id", doc_ids.slice(start, batch.num_rows))
+        start += batch.num_rows
+        yield _with_text(batch, decode) if decode else batch
 
 
 def _with_text(batch: pa.RecordBatch, decode: Decode) -> pa.RecordBatch:

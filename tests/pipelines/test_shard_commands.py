@@ -138,6 +138,11 @@ def test_a_shard_reads_back_as_a_dataset(run: StoredRun, tmp_path: Path) -> None
     assert len(loaded) == len(shard.reader)
     for i in (0, len(loaded) // 2, len(loaded) - 1):
         assert loaded[i]["tokens"] == shard.reader[i].tolist()
-        assert loaded[i]["text"].removesuffix("<|endoftext|>") in TEXTS.values()
-    gristmill("arrow", tmp_path / "ids.arrow", train(run.mixture))
+    for prefix in (train(run.mixture), train(run.mixture, "web"), next(run.store.glob("*.bin"))):
+        gristmill("arrow", tmp_path / f"{prefix.stem}.arrow", prefix, "--text")
+        rows = Dataset.from_file(str(tmp_path / f"{prefix.stem}.arrow"))
+        assert {row["text"].removesuffix("<|endoftext|>") for row in rows} == {TEXTS[row["doc_id"]] for row in rows}
+        assert all(row["text"] == TEXTS[row["doc_id"]] + "<|endoftext|>" for row in rows)
+    gristmill("merge", tmp_path / "lone", train(run.mixture))
+    gristmill("arrow", tmp_path / "ids.arrow", tmp_path / "lone")
     assert pa.ipc.open_stream(tmp_path / "ids.arrow").schema.names == ["sequence", "document", "tokens"]
