@@ -41,14 +41,17 @@ FEWEST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSearchRequest:
-    """What is asked for. `recipe`: whose sources are weighed; `mixtures`: those that the laws are fitted to;
+    """What is asked for.
+
+    `recipe`: whose sources are weighed (default: the run's); `mixtures`: those that the laws are fitted to;
     `heldout_mixtures`: those that say how good the laws are, each trained with `repeats` seeds; `final_seeds`: models
     of the best mixture and of the recipe's own; `tokens`: what each model learns from; `heldout`: tokens of each source
     that all are measured on; `target_tokens`: the training that the mixture is for, whose `max_epochs` must hold
     (default: the recipe's tokens, else as many as there are); `objective`: weights of the held-out texts (default: all
-    alike); `reference`: documents that are measured on and not learned from."""
+    alike); `reference`: documents that are measured on and not learned from.
+    """
 
-    recipe: str = "web_wiki"
+    recipe: str | None = None
     out: str = "runs/default"
     mixtures: int = 48
     heldout_mixtures: int = 16
@@ -96,7 +99,8 @@ class Space:
 
 def plan_search(request: MixtureSearchRequest, run: RunRequest, folder: RunFolder) -> SearchPlan:
     """Prepare the study. Raises a CurationError for what is not there or cannot be."""
-    recipe = load_recipe(request.recipe)
+    named = request.recipe or run.recipe
+    recipe = load_recipe(named)
     if len(recipe.sources) < 2:
         raise RecipeError("a mixture of one source leaves nothing to search", at=recipe.at("sources"))
     if any(source.name == REFERENCE for source in recipe.sources) and request.reference:
@@ -106,7 +110,7 @@ def plan_search(request: MixtureSearchRequest, run: RunRequest, folder: RunFolde
         raise InputError(
             f"the objective names `{unknown[0]}`, which is no source", hint=f"there are {', '.join(names)}"
         )
-    policy = policy_of(replace(run, recipe=request.recipe)).model_dump(mode="json", exclude_defaults=True)
+    policy = policy_of(replace(run, recipe=named)).model_dump(mode="json", exclude_defaults=True)
     asked = {name: value for name, value in asdict(request).items() if name not in ("out", "ray_address", "workers")}
     study = prepare_study(
         "mixture-search",

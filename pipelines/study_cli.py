@@ -28,7 +28,7 @@ def validate(**options: object) -> None:
 
 
 @click.command("search-mixture")
-@click.argument("recipe", default="web_wiki")
+@click.argument("recipe", required=False)
 @OUT
 @click.option("--mixtures", type=int, default=48, show_default=True, help="Sampled mixtures that laws are fitted to.")
 @click.option(
@@ -52,7 +52,7 @@ def validate(**options: object) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed samples other mixtures.")
 @on_ray
 def search_mixture(**options: object) -> None:
-    """Find the best shares of a recipe's sources with small models, and train on them."""
+    """Find the best shares of a recipe's sources (default: the run's) with small models, and train on them."""
     from pipelines.commands.search_mixture import search_mixture_command
 
     search_mixture_command(options)

@@ -29,7 +29,7 @@ from pipelines.studies import find_finished, write_result
 
 @flow(name="search-mixture", validate_parameters=False)
 def search_mixture(
-    recipe: str = "web_wiki",
+    recipe: str | None = None,
     out: str = "runs/default",
     mixtures: int = 48,
     heldout_mixtures: int = 16,
