@@ -9,6 +9,7 @@ one between two seeds of the same mixtures, which is the most that any law could
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -340,11 +341,24 @@ def sentences_of(result: Mapping[str, Any]) -> list[str]:
         row = result["trained"][name]
         spread = "" if row["spread"] is None else f" ± {row['spread']:.4f}"
         told.append(f"{what}: {row['predicted']:.4f} bits per byte predicted, {row['measured']:.4f}{spread} trained")
+    told.append(_gain(result))
     held = result["heldout_mixtures"]
     told.append(
         f"rank correlation of predicted and trained, {len(held['predicted'])} other mixtures: {_agreement(held)}"
     )
     return told
+
+
+def _gain(result: Mapping[str, Any]) -> str:
+    """What the best mixture gains over the recipe's own, and whether seeds alone could have made it."""
+    best, own = (result["trained"][name] for name in (BEST, OWN))
+    gain = own["measured"] - best["measured"]
+    said = f"gain by training: {gain:+.4f} bits per byte"
+    if best["spread"] is None:
+        return f"{said}; of one seed each, so nobody knows what chance did"
+    error = math.hypot(best["spread"], own["spread"]) / math.sqrt(result["request"]["final_seeds"])
+    doubt = "" if abs(gain) > 2 * error else "; seeds alone could make that: raise --tokens or --final-seeds"
+    return f"{said}, standard error {error:.4f}{doubt}"
 
 
 def _agreement(held: Mapping[str, Any]) -> str:

@@ -121,7 +121,11 @@ def test_the_best_mixture_is_found_trained_and_written(folder: RunFolder) -> Non
     assert result["heldout_mixtures"]["rank_correlation"] > 0.9 and result["heldout_mixtures"]["ceiling"] > 0.9
     ours, own = result["trained"][BEST], result["trained"][OWN]
     assert ours["measured"] < own["measured"] and abs(ours["predicted"] - ours["measured"]) < 0.02
-    assert rows_of(result)[1]["most"] == "50.0 %" and "the ceiling" in sentences_of(result)[2]
+    gain, agreement = sentences_of(result)[2:]
+    assert rows_of(result)[1]["most"] == "50.0 %" and "the ceiling" in agreement
+    assert "standard error" in gain and "seeds alone" not in gain
+    alike = {**result, "trained": {BEST: own, OWN: own}}
+    assert "seeds alone could make that" in sentences_of(alike)[2]
     recipe = load_recipe(str(write_best_recipe(planned, space, best)))
     weights = [source.weight for source in recipe.sources]
     assert weights == pytest.approx(best.tolist(), abs=1e-4) and recipe.sources[1].max_epochs == 2
