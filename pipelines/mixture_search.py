@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from classifiers.quality.metrics import rank_correlation
 from mixtures.laws import Law, fit_law
-from mixtures.recipe import Recipe, Source, load_recipe, policy_folder
+from mixtures.recipe import Recipe, Source, Stage, load_recipe, policy_folder
 from mixtures.simplex import cap_shares, draw_mixtures
 from mixtures.wording import say_count
 from pipelines.request import RunRequest
@@ -38,6 +38,8 @@ AVERAGED = 100
 PLAN_FILE = "plan.json"
 BEST_FILE = "best.yaml"
 FEWEST = 8
+AMOUNTS = ("weight", "tokens", "max_share", "max_epochs", "fill_in_middle")
+"""What the study's own recipe leaves out of a source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,8 @@ class MixtureSearchRequest:
     of the best mixture and of the recipe's own; `tokens`: what each model learns from; `heldout`: tokens of each source
     that all are measured on; `target_tokens`: the training that the mixture is for, whose `max_epochs` must hold
     (default: the recipe's tokens, else as many as there are); `objective`: weights of the held-out texts (default: all
-    alike); `reference`: documents that are measured on and not learned from.
+    alike); `stage`: the one whose sources are weighed, in a recipe of several (default: the first); `reference`:
+    documents that are measured on and not learned from.
     """
 
     recipe: str | None = None
@@ -63,6 +66,7 @@ class MixtureSearchRequest:
     target_tokens: int | None = None
     objective: Mapping[str, float] = field(default_factory=dict)
     reference: str | None = None
+    stage: str | None = None
     preset: str = "proxy"
     seed: int = 0
     ray_address: str | None = None
@@ -81,10 +85,12 @@ class MixtureSearchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan(Study):
-    """A study with the request that it answers and the recipe whose sources are weighed."""
+    """A study with the request that it answers, the recipe, and those of its sources that are weighed."""
 
     request: MixtureSearchRequest
     recipe: Recipe
+    stage: Stage | None
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +108,13 @@ def plan_search(request: MixtureSearchRequest, run: RunRequest, folder: RunFolde
     """Prepare the study. Raises a CurationError for what is not there or cannot be."""
     named = request.recipe or run.recipe
     recipe = load_recipe(named)
-    if len(recipe.sources) < 2:
+    stage = _stage_of(recipe, request.stage)
+    sources = tuple(source for source in recipe.sources_of(stage) if source is not None)
+    if len(sources) < 2:
         raise RecipeError("a mixture of one source leaves nothing to search", at=recipe.at("sources"))
-    if any(source.name == REFERENCE for source in recipe.sources) and request.reference:
+    if any(source.name == REFERENCE for source in sources) and request.reference:
         raise RecipeError(f"a source is called `{REFERENCE}`, as the reference is", at=recipe.at("sources"))
-    names = [*([REFERENCE] if request.reference else []), *(source.name for source in recipe.sources)]
+    names = [*([REFERENCE] if request.reference else []), *(source.name for source in sources)]
     if unknown := [name for name in request.objective if name not in names]:
         raise InputError(
             f"the objective names `{unknown[0]}`, which is no source", hint=f"there are {', '.join(names)}"
@@ -121,23 +129,33 @@ def plan_search(request: MixtureSearchRequest, run: RunRequest, folder: RunFolde
         tokens=request.tokens,
         preset=request.preset,
         policy={"format_version": 1, **policy},
-        recipe=lambda tokenizer, length: describe_recipe(request, recipe, tokenizer, length),
+        recipe=lambda tokenizer, length: describe_recipe(request, recipe.seed, sources, tokenizer, length),
     )
-    return SearchPlan(request=request, recipe=recipe, **vars(study))
+    return SearchPlan(request=request, recipe=recipe, stage=stage, sources=sources, **vars(study))
 
 
-def describe_recipe(request: MixtureSearchRequest, recipe: Recipe, tokenizer: str, length: int) -> dict[str, Any]:
-    """The recipe as YAML has it, each source whole: what the proxies' shards come from."""
+def _stage_of(recipe: Recipe, name: str | None) -> Stage | None:
+    """The stage of that name, the first without one; None for a recipe that has no stages."""
+    stages = {stage.name: stage for stage, _ in recipe.stages_in_order() if stage is not None}
+    if name is None or name in stages:
+        return stages[name] if name else next(iter(stages.values()), None)
+    hint = f"its stages are {', '.join(stages)}" if stages else "it has none: leave `--stage` out"
+    raise InputError(f"recipe `{recipe.name}` has no stage `{name}`", hint=hint)
+
+
+def describe_recipe(
+    request: MixtureSearchRequest, seed: int, weighed: Sequence[Source], tokenizer: str, length: int
+) -> dict[str, Any]:
+    """A recipe as YAML has it, each source whole: what the proxies' shards come from."""
     sources: list[dict[str, Any]] = [
-        source.model_dump(mode="json", exclude_unset=True, exclude={"weight", "tokens", "max_share", "max_epochs"})
-        for source in recipe.sources
+        source.model_dump(mode="json", exclude_unset=True, exclude=set(AMOUNTS)) for source in weighed
     ]
     if request.reference:
         sources.insert(0, {"name": REFERENCE, "where": request.reference})
     return {
         "format_version": 1,
         "name": "mixture-search",
-        "seed": recipe.seed,
+        "seed": seed,
         "sequence_length": length,
         "policy": POLICY_FILE,
         "tokenizer": {"load": tokenizer},
@@ -151,9 +169,9 @@ def open_space(plan: SearchPlan, mixture: Path) -> Space:
     held = {
         row["name"]: int(row["tokens_available"]) for row in json.loads((mixture / PLAN_FILE).read_bytes())["sources"]
     }
-    sources = plan.recipe.sources
+    sources, asked = plan.sources, plan.stage.tokens if plan.stage else plan.recipe.tokens
     available = [held[source.name] for source in sources]
-    target = plan.request.target_tokens or plan.recipe.tokens or sum(available)
+    target = plan.request.target_tokens or asked or sum(available)
     caps = [
         min(1.0, source.max_share or 1.0, source.max_epochs * tokens / target)
         for source, tokens in zip(sources, available, strict=True)
@@ -303,14 +321,21 @@ def _final(objective: Objective, name: str, shares: Floats, proxies: Sequence[Ma
 
 
 def write_best_recipe(plan: SearchPlan, space: Space, best: Floats) -> Path:
-    """The recipe with the best weights, ready to run; a source of no share stands in it no more."""
+    """The recipe with the best weights, ready to run; a source of no share has no place in it, or in its stage."""
     values = plan.recipe.model_dump(mode="json", exclude_unset=True)
-    shares = dict(zip(space.names, best.tolist(), strict=True))
-    values["sources"] = [
-        {**{key: value for key, value in source.items() if key not in ("weight", "tokens")}, "weight": round(share, 4)}
-        for source in values["sources"]
-        if (share := shares[source["name"]]) >= 0.0001
-    ]
+    shares = {name: round(share, 4) for name, share in zip(space.names, best.tolist(), strict=True) if share >= 5e-5}
+    if plan.stage is None:
+        values["sources"] = [
+            {**_without_amount(source), "weight": shares[source["name"]]}
+            for source in values["sources"]
+            if source["name"] in shares
+        ]
+    else:
+        stage = next(row for row in values["stages"] if row["name"] == plan.stage.name)
+        own_rows = stage.get("sources", {})
+        stage["sources"] = {
+            name: {**_without_amount(own_rows.get(name, {})), "weight": share} for name, share in shares.items()
+        }
     own = policy_folder(plan.recipe) / values["policy"]
     values["policy"] = str(own.absolute()) if own.is_file() else values["policy"]
     if load := values["tokenizer"].get("load"):
@@ -318,6 +343,10 @@ def write_best_recipe(plan: SearchPlan, space: Space, best: Floats) -> Path:
     path = plan.folder.home / BEST_FILE
     write_yaml(path, values)
     return path
+
+
+def _without_amount(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key not in ("weight", "tokens")}
 
 
 def rows_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ def validate(**options: object) -> None:
     "--objective", multiple=True, metavar="NAME=WEIGHT", help="Which held-out texts count.  [default: all alike]"
 )
 @click.option("--reference", default=None, metavar="SQL", help="Documents that are measured on and not learned from.")
+@click.option("--stage", default=None, metavar="NAME", help="Of a recipe with several.  [default: the first]")
 @click.option("--preset", default="proxy", show_default=True, help="The model to train.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed samples other mixtures.")
 @on_ray

@@ -40,6 +40,7 @@ def search_mixture(
     target_tokens: int | None = None,
     objective: Mapping[str, float] | None = None,
     reference: str | None = None,
+    stage: str | None = None,
     preset: str = "proxy",
     seed: int = 0,
     ray_address: str | None = None,

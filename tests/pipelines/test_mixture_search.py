@@ -135,6 +135,33 @@ def test_the_best_mixture_is_found_trained_and_written(folder: RunFolder) -> Non
     assert find_finished(planned) == json.loads(json.dumps(result))
 
 
+STAGES = """\
+stages:
+  - {name: long, tokens: 3M}
+  - name: anneal
+    tokens: 1M
+    sources: {wiki: {weight: 1}, code: {weight: 3, max_share: 0.5}}
+"""
+
+
+def test_a_stage_of_several_is_searched_for_itself(folder: RunFolder) -> None:
+    (folder.root.parent / "recipe.yaml").write_text(RECIPE.replace("tokens: 4_000_000\n", "") + STAGES)
+    assert [source.name for source in plan(folder).sources] == ["web", "wiki", "code"]
+    planned = plan(folder, stage="anneal", mixtures=24)
+    space = space_of(planned)
+    assert space.names == ("wiki", "code") and space.caps == (1.0, 0.5) and space.own == pytest.approx((0.5, 0.5))
+    best = find_best(planned.request, space, fit_objective(planned.request, space, trained(
+        sampled_proxies(planned.request, space)
+    )))  # fmt: skip
+    recipe = load_recipe(str(write_best_recipe(planned, space, best)))
+    assert recipe.stages is not None and recipe.stages[1].sources is not None
+    written = recipe.stages[1].sources
+    assert [written[name].weight for name in space.names] == pytest.approx(best.tolist(), abs=1e-4)
+    assert written["code"].max_share == 0.5 and recipe.sources[0].weight == 6 and recipe.stages[0].sources is None
+    with pytest.raises(InputError, match="no stage `last`"):
+        plan(folder, stage="last")
+
+
 def test_the_objective_decides_what_is_best(folder: RunFolder) -> None:
     bests = []
     for objective in ({"code": 1.0}, {"wiki": 1.0}):
