@@ -92,6 +92,8 @@ NOTES = (
     "with checksums and fsync; the bare rate of a library is encoding alone, of Python strings in memory, 4 MB a call",
     "a library is compared where its ids are those of Hugging Face on the compared texts",
     "megatron: the loop of preprocess_data.py over one process (encode, append, IndexedDatasetBuilder)",
+    "datatrove's time includes opening the tokenizer, as its step does (up to five seconds for 4 MB of text)",
+    "measured while other work ran on the machine: the ratios count, not the rates",
 )
 
 
