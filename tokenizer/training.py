@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from storage.errors import InputError
-from tokenizer.merges import Limits, learn_merges
+from tokenizer.merges import learn_merges
+from tokenizer.pair_kernels import Limits
 from tokenizer.samples import hard_samples
 from tokenizer.words import WordCounter, pattern
 

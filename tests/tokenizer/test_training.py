@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from storage.errors import InputError
 from tests.tokenizer.conftest import CORPUS
-from tokenizer import merges, training
+from tokenizer import merges, pair_kernels, training
 from tokenizer.encode import Encoder
 from tokenizer.samples import hard_samples
 from tokenizer.training import TrainingConfig, train_by_kernels, train_by_reference, train_tokenizer
@@ -279,7 +279,9 @@ def test_lists_that_are_cleared_out_change_nothing(monkeypatch: pytest.MonkeyPat
     def often(self: merges._Trainer) -> None:
         cleared.append(len(self.pairs.lists))
         clear(self)
-        used = int(self.state[merges.NUM_LISTED]) + int(self.pairs.touched[: self.state[merges.NUM_TOUCHED], 1].sum())
+        used = int(self.state[pair_kernels.NUM_LISTED]) + int(
+            self.pairs.touched[: self.state[pair_kernels.NUM_TOUCHED], 1].sum()
+        )
         self.pairs = self.pairs._replace(lists=self.pairs.lists[: used + 50].copy())
 
     monkeypatch.setattr(merges._Trainer, "_drop_lists", often)
