@@ -56,7 +56,9 @@ def gather(root: Path) -> dict[str, Any]:
         found.update(_curation(folder, str(records["judge"].result["policy"]), alarm, models))
     found["contamination"] = _read_json(folder.contamination / "benchmarks.json")
     if "mix" in records:
-        found["plan"] = _read_json(folder.mixture(records["mix"].result["mixture"]) / "plan.json")
+        mixed = records["mix"].result
+        mixtures = [stage["mixture"] for stage in mixed.get("stages", [mixed])]
+        found["plans"] = [plan for one in mixtures if (plan := _read_json(folder.mixture(one) / "plan.json"))]
     if "train" in records:
         checkpoints = folder.checkpoints(records["train"].result["checkpoints"])
         found["metrics"] = _read_lines(checkpoints / "metrics.jsonl")

@@ -15,7 +15,10 @@ from mixtures.wording import say_count
 from pipelines.report.charts import ticks
 
 NUM_TICKS = 4
-COLUMNS = ("source", "documents", "tokens", "held out", "asked", "given", "share", "epochs", "worth", "note")
+COLUMNS = (
+    "stage", "source", "documents", "tokens", "held out", "asked", "given", "share", "epochs", "so far", "worth",
+    "note",
+)  # fmt: skip
 """The table's order; a step's record keeps names, and no order of them."""
 _UNITS = ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
 
@@ -43,17 +46,22 @@ class PlottedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class MixturePlot:
+    """`stage` is empty where there is one; epochs count from the first stage on."""
+
+    stage: str
     rows: tuple[PlottedSource, ...]
     token_ticks: tuple[Tick, ...]
     epoch_ticks: tuple[Tick, ...]
     limit: Tick
 
 
-def plot_mixture(sources: Sequence[Mapping[str, Any]]) -> MixturePlot:
-    """The plot of a plan's sources (as `plan.json` has them), in their order."""
+def plot_mixture(plan: Mapping[str, Any]) -> MixturePlot:
+    """The plot of a plan (as `plan.json` has it): its sources that are asked for or give something, in their order."""
+    sources = [row for row in plan["sources"] if row["tokens_asked"] or row["tokens_given"]]
     tokens = ticks(0, max(max(row["tokens_asked"], row["tokens_given"]) for row in sources), NUM_TICKS)
-    epochs = ticks(0, max(WARN_EPOCHS, *(row["epochs"] for row in sources)), NUM_TICKS)
+    epochs = ticks(0, max(WARN_EPOCHS, *(_epochs(row) for row in sources)), NUM_TICKS)
     return MixturePlot(
+        stage=plan.get("stage") or "",
         rows=tuple(_row(row, tokens[-1], epochs[-1]) for row in sources),
         token_ticks=tuple(Tick(at=_percent(value, tokens[-1]), text=_short(value)) for value in tokens),
         epoch_ticks=tuple(Tick(at=_percent(value, epochs[-1]), text=f"{value:g}") for value in epochs),
@@ -68,11 +76,15 @@ def _row(source: Mapping[str, Any], most_tokens: float, most_epochs: float) -> P
         asked=_percent(asked, most_tokens),
         given=_percent(given, most_tokens),
         worth=_percent(worth, most_tokens),
-        epochs=_percent(source["epochs"], most_epochs),
-        is_above=source["epochs"] > WARN_EPOCHS,
+        epochs=_percent(_epochs(source), most_epochs),
+        is_above=_epochs(source) > WARN_EPOCHS,
         told=f"{source['name']}: {say_count(asked)} asked, {say_count(given)} given, worth {say_count(worth)}; "
-        f"seen {source['epochs']:.2f} times",
+        f"seen {_epochs(source):.2f} times",
     )
+
+
+def _epochs(source: Mapping[str, Any]) -> float:
+    return float(source.get("epochs_so_far", source["epochs"]))
 
 
 def _percent(value: float, whole: float) -> float:
@@ -86,7 +98,8 @@ def _short(value: float) -> str:
 
 
 def table_of(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
-    """The plan's table, its header first, with the columns in their order."""
-    header = [name for name in COLUMNS if name in rows[0]]
-    header += [name for name in rows[0] if name not in COLUMNS]
-    return [header, *([row[name] for name in header] for row in rows)]
+    """The plan's table, its header first, with the columns in their order; stages may have different ones."""
+    named = dict.fromkeys(name for row in rows for name in row)
+    header = [name for name in COLUMNS if name in named]
+    header += [name for name in named if name not in COLUMNS]
+    return [header, *([row.get(name, "") for name in header] for row in rows)]

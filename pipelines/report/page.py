@@ -51,15 +51,15 @@ def render(found: dict[str, Any]) -> str:
 
 
 def _mixture(found: dict[str, Any]) -> dict[str, Any]:
-    plan = found.get("plan")
-    if not plan:
-        return {"plot": None, "planned": []}
-    return {"plot": plot_mixture(plan["sources"]), "planned": table_of(found["results"]["plan"]["rows"])}
+    plans = found.get("plans") or []
+    rows = found["results"]["plan"]["rows"] if plans else []
+    warnings = [warning for plan in plans for warning in plan["warnings"]]
+    return {"plots": [plot_mixture(plan) for plan in plans], "planned": table_of(rows), "plan_warnings": warnings}
 
 
 def _complete(found: dict[str, Any]) -> dict[str, Any]:
     names = (
-        "sources", "languages", "quality", "rules", "kept_samples", "dropped_samples", "clusters", "plan", "metrics",
+        "sources", "languages", "quality", "rules", "kept_samples", "dropped_samples", "clusters", "metrics",
         "evaluation", "contamination", "hosts", "duplicates", "scores",
     )  # fmt: skip
     results = {**dict.fromkeys(STEPS), **found["results"]}
