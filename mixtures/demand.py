@@ -47,7 +47,7 @@ def work_out_demand(recipe: Recipe, stage: Stage | None, offers: Sequence[Offer]
     Raises RecipeError when a source's own `tokens` cannot be met.
     """
     sources = recipe.sources_of(stage)
-    asked = _ask(sources, recipe.tokens if stage is None else stage.tokens, offers)
+    asked = _ask(sources, recipe if stage is None else stage, offers)
     total, targets = sum(asked), list(asked)
     caps = [min(offer.left, _share_cap(source, total)) for source, offer in zip(sources, offers, strict=True)]
     for i, source in enumerate(sources):
@@ -65,12 +65,13 @@ def work_out_demand(recipe: Recipe, stage: Stage | None, offers: Sequence[Offer]
     return Demand(asked, targets, limits)
 
 
-def _ask(sources: Sequence[Source | None], total: int | None, offers: Sequence[Offer]) -> list[int]:
-    """By `tokens`, and by weight what is left of the total; without a total, one epoch of the weighted sources."""
+def _ask(sources: Sequence[Source | None], asker: Recipe | Stage, offers: Sequence[Offer]) -> list[int]:
+    """By `tokens`, and by weight what is left of the total; without a total, `epochs` of the weighted sources."""
     asked = [source.tokens or 0 if source else 0 for source in sources]
     weighted = _weighted(sources)
     weights = [_weight(sources[i], offers[i]) for i in weighted]
-    rest = sum(offers[i].once for i in weighted) if total is None else total - sum(asked)
+    passes = math.ceil(Fraction(str(asker.epochs or 1)) * sum(offers[i].once for i in weighted))
+    rest = passes if asker.tokens is None else asker.tokens - sum(asked)
     for i, tokens in zip(weighted, apportion_tokens(rest, weights), strict=True):
         asked[i] = tokens
     return asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
@@ -14,7 +15,22 @@ from storage.errors import RecipeError
 SHOWN = 8
 
 
-def explain_empty_source(recipe: Recipe, corpus: Corpus, position: int) -> RecipeError:
+def explain_empty_sources(recipe: Recipe, corpus: Corpus, positions: Sequence[int]) -> RecipeError:
+    """The error for sources without tokens, all of them at once; each is looked up, the first few that is."""
+    errors = [_explain(recipe, corpus, position) for position in positions[:SHOWN]]
+    if len(positions) == 1:
+        return errors[0]
+    lines = [f"{error.at}: {error.what}" for error in errors]
+    left = [f"and {len(positions) - SHOWN} more" for _ in range(len(positions) > SHOWN)]
+    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    return RecipeError(
+        f"{len(positions)} sources are left without documents\n  " + "\n  ".join([*lines, *left]),
+        at=recipe.file,
+        hint="; ".join(hints) + "; a source that is not there can be removed: the others keep their proportions",
+    )
+
+
+def _explain(recipe: Recipe, corpus: Corpus, position: int) -> RecipeError:
     """The error for a source without tokens: nothing meets its condition, nothing passed, or others took it all."""
     source = recipe.sources[position]
     alone = recipe.model_copy(update={"sources": (source,)})

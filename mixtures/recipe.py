@@ -25,6 +25,7 @@ FACTOR_STEPS, MAX_FACTOR = 100, 100.0
 """Factors of repetition count in hundredths."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Epochs = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(ge=0, le=MAX_FACTOR)]
 
 
@@ -263,11 +264,14 @@ class StageSource(Written):
 class Stage(Written):
     """One stage of training: what it goes on from, how long, and what it takes."""
 
+    model_config = one_of("tokens", "epochs")
+
     name: Name = Field(description="Short name; folders and reports carry it.")
     after: str | None = Field(
         default=None, min_length=1, description="The stage that it goes on from (default: the one before)."
     )
-    tokens: Count = Field(gt=0, description="Training tokens of this stage.")
+    tokens: Count | None = Field(default=None, gt=0, description="Training tokens of this stage.")
+    epochs: Epochs | None = Field(default=None, description="In place of `tokens`: passes over what its sources hold.")
     sequence_length: int | None = Field(
         default=None, ge=8, description="Tokens the model sees at once (default: the recipe's)."
     )
@@ -282,6 +286,12 @@ class Stage(Written):
         description="For the trainer: the preset's schedule anew, or from where the stage before stopped.",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tokens is None) == (self.epochs is None):
+            raise ValueError(f"stage `{self.name}` needs one of `tokens` and `epochs`")
+        return self
+
 
 class Recipe(WrittenFile):
     """A recipe file."""
@@ -290,6 +300,9 @@ class Recipe(WrittenFile):
     sequence_length: int = Field(default=1024, ge=8, description="Tokens the model sees at once.")
     tokens: Count | None = Field(
         default=None, gt=0, description="Training tokens in all (default: as many as the sources hold once)."
+    )
+    epochs: Epochs | None = Field(
+        default=None, description="In place of `tokens`: passes over what the sources hold (default: 1)."
     )
     policy: str = Field(min_length=1, description="A shipped policy's name, or a path from this file's folder.")
     tokenizer: Tokenizer = Field(description="Train a tokenizer, or load one.")
@@ -311,6 +324,8 @@ class Recipe(WrittenFile):
         for i, name in enumerate(names):
             if name in names[:i]:
                 raise fault(f"two sources are called `{name}`", "sources", i, "name")
+        if self.tokens is not None and self.epochs is not None:
+            raise fault("there are `tokens` and `epochs`; one of them says how many tokens there are", "epochs")
         if self.stages is None:
             self._check_amounts(None, ())
         else:
@@ -318,8 +333,9 @@ class Recipe(WrittenFile):
         return self
 
     def _check_stages(self, stages: Sequence[Stage]) -> None:
-        if self.tokens is not None:
-            raise fault("a recipe with `stages` has no `tokens` of its own: each stage says how many", "tokens")
+        for name in ("tokens", "epochs"):
+            if getattr(self, name) is not None:
+                raise fault(f"a recipe with `stages` has no `{name}` of its own: each stage says how many", name)
         _check_order(stages)
         known = {source.name: source for source in self.sources}
         for i, stage in enumerate(stages):

@@ -25,7 +25,7 @@ from mixtures.draw import (
     settle_thresholds,
 )
 from mixtures.host_limits import available_rows
-from mixtures.missing import explain_empty_source
+from mixtures.missing import explain_empty_sources
 from mixtures.recipe import FACTOR_STEPS, Recipe
 from mixtures.wording import say_count
 from storage.errors import RecipeError
@@ -133,9 +133,8 @@ def measure_supply(recipe: Recipe, corpus: Corpus) -> Supply:
     parts, beyond = available_rows(recipe, corpus)
     count = len(recipe.sources)
     everything = _tally(parts, count)
-    for i, tokens in enumerate(everything.tokens):
-        if tokens == 0:
-            raise explain_empty_source(recipe, corpus, i)
+    if empty := [i for i, tokens in enumerate(everything.tokens) if tokens == 0]:
+        raise explain_empty_sources(recipe, corpus, empty)
     heldout = settle_thresholds(
         [Candidates(rows.source, rows.cluster, rows.tokens) for rows in parts],
         [_heldout_target(recipe, tokens) for tokens in everything.tokens],

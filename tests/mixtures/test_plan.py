@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def test_weights_share_out_one_epoch_of_all_and_targets_are_passed_by_less_than_
     assert (wiki.tokens_given, wiki.whole_epochs) == (700, 1)
     assert 0 < web.documents_given < 20 and wiki.documents_given == 5
     assert wiki.tokens_effective == pytest.approx(500 + 500 * 15.387756 * (1 - np.exp(-0.4 / 15.387756)))
+
+
+def test_epochs_say_how_many_tokens_there_are_by_what_the_sources_hold(corpus: Corpus, recipe_from: RecipeFrom) -> None:
+    alike = recipe_from(
+        "  - {name: web, where: source = 'web'}\n  - {name: wiki, where: source = 'wiki'}\n", "epochs: 2"
+    )
+    assert {source.epochs for source in plan_mixture(alike, corpus).sources} == {2.0}
+    held = sum(source.tokens_available for source in plan_mixture(alike, corpus).sources)
+    weighted = plan_mixture(recipe_from(WEB + WIKI, "epochs: 0.5"), corpus)
+    assert weighted.tokens_asked == math.ceil(held / 2)
+    with pytest.raises(RecipeError, match=r"`tokens` and `epochs`(.|\n)*recipe\.yaml:\d"):
+        recipe_from(WEB, "tokens: 10\nepochs: 2")
 
 
 def test_what_a_source_may_not_have_goes_to_the_others(corpus: Corpus, recipe_from: RecipeFrom) -> None:

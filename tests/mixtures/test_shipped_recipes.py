@@ -8,14 +8,15 @@ from fractions import Fraction
 
 import pytest
 
-from mixtures.plan import MixturePlan, plan_mixture
+from mixtures.plan import MixturePlan, plan_mixture, plan_stages
 from mixtures.policy import Policy
 from mixtures.recipe import SHIPPED, Heldout, Recipe, load_recipe
 from storage.errors import RecipeError
 from tests.mixtures.tiny_run import Doc, Run
 
 TOKENS = 10
-COPIED = sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem != "web_wiki")
+OWN_WAY = {"web_wiki", "chuxin_two_epochs", "olmo2_stages"}
+COPIED = sorted(path.stem for path in SHIPPED.glob("*.yaml") if path.stem not in OWN_WAY)
 
 
 PUBLISHED = {
@@ -97,6 +98,21 @@ def test_a_recipe_without_one_of_its_sources_says_which_and_what_there_is(
     assert re.search(r"recipes/llama.yaml:\d+", str(caught.value)) and "`common_crawl`" in str(caught.value)
 
 
+def test_all_sources_that_are_missing_are_named_at_once(
+    planned: Callable[[Recipe, list[Doc]], MixturePlan],
+) -> None:
+    recipe = load_recipe("llama")
+    docs = [doc for doc in corpus_documents(recipe) if doc.source in ("c4", "github")]
+    with pytest.raises(RecipeError, match="5 sources are left without documents") as caught:
+        planned(recipe, docs)
+    lines = re.findall(r"recipes/llama.yaml:\d+: no document meets the condition of source `(\w+)`", str(caught.value))
+    assert lines == ["common_crawl", "wikipedia", "books", "arxiv", "stackexchange"]
+    assert str(caught.value).count("`source` can be: `c4`") == 1 and "keep their proportions" in str(caught.value)
+    large = load_recipe("openseek_small_v1")
+    with pytest.raises(RecipeError, match=r"38 sources are left(.|\n)*and 30 more"):
+        planned(large, docs)
+
+
 LLAMA_EPOCHS = {
     "common_crawl": 1.10, "c4": 1.06, "github": 0.64, "wikipedia": 2.45, "books": 2.23, "arxiv": 1.06,
     "stackexchange": 1.03,
@@ -122,3 +138,38 @@ def test_llamas_plan_repeats_its_sources_as_often_as_llama_did(
     for source in plan.sources:
         assert source.epochs == pytest.approx(LLAMA_EPOCHS[source.name], rel=0.01), source
     assert 0.95 < plan.tokens_effective / plan.tokens_given < 1
+
+
+def test_olmo_2s_pretraining_takes_all_once_and_its_anneal_is_dolminos(
+    make_run: Callable[..., Run], keep_all: Policy
+) -> None:
+    recipe = load_recipe("olmo2_stages")
+    sizes = {"dclm": 3000, "flan": 600, "math": 600}
+    docs = [
+        Doc(f"{source.name[:8]}{j:05d}", source=source.name, tokens=TOKENS)
+        for source in recipe.sources
+        for j in range(sizes.get(source.name, 200))
+    ]
+    pretraining, anneal = plan_stages(recipe, make_run(docs, part_rows=len(docs)).corpus(keep_all))
+    told = {source.name: source.epochs for source in pretraining.sources if source.tokens_given}
+    assert set(told) == {s.name for s in recipe.sources} - {"flan", "stackexchange", "math"}
+    assert set(told.values()) == {1.0}
+    for source in anneal.sources:
+        share = PUBLISHED["dolmino_50b"].get(source.name, 0) / sum(PUBLISHED["dolmino_50b"].values())
+        assert abs(source.tokens_given / anneal.tokens_given - share) <= TOKENS / anneal.tokens_given, source.name
+    assert anneal.after == "pretraining" and anneal.learning_rate == "linear_to_zero"
+    assert anneal.tokens_asked == pytest.approx(
+        0.06 * sum(s.tokens_available for s in anneal.sources if s.tokens_asked), abs=1
+    )
+
+
+def test_a_mix_like_chuxins_takes_everything_twice(make_run: Callable[..., Run], keep_all: Policy) -> None:
+    docs = [
+        Doc(f"{source}-{label}-{j:03d}", source=kind, label=label, tokens=TOKENS)
+        for source, kind in (("web", "web"), ("wiki", "encyclopedia"))
+        for label in ("en", "zh")
+        for j in range(300 if label == "en" else 100)
+    ]
+    plan = plan_mixture(load_recipe("chuxin_two_epochs"), make_run(docs, part_rows=800).corpus(keep_all))
+    assert [source.epochs for source in plan.sources] == [2, 2, 2, 2] and not plan.warnings
+    assert plan.tokens_effective / plan.tokens_given == pytest.approx(0.984, abs=1e-3)
