@@ -20,13 +20,14 @@ def explain_empty_sources(recipe: Recipe, corpus: Corpus, positions: Sequence[in
     errors = [_explain(recipe, corpus, position) for position in positions[:SHOWN]]
     if len(positions) == 1:
         return errors[0]
-    lines = [f"{error.at}: {error.what}" for error in errors]
-    left = [f"and {len(positions) - SHOWN} more" for _ in range(len(positions) > SHOWN)]
-    hints = dict.fromkeys(error.hint for error in errors if error.hint)
+    hints = list(dict.fromkeys(error.hint for error in errors))
+    lines = [f"{error.at}: {error.what}" + (f" ({error.hint})" if len(hints) > 1 else "") for error in errors]
+    left = [f"and {len(positions) - SHOWN} more"] if len(positions) > SHOWN else []
     return RecipeError(
         f"{len(positions)} sources are left without documents\n  " + "\n  ".join([*lines, *left]),
         at=recipe.file,
-        hint="; ".join(hints) + "; a source that is not there can be removed: the others keep their proportions",
+        hint=(f"{hints[0]}; " if len(hints) == 1 else "")
+        + "remove what you have not: the others keep their proportions",
     )
 
 
