@@ -155,7 +155,7 @@ def test_a_stage_for_which_nothing_is_left_is_an_error(corpus: Corpus, recipe_fr
             "  - {name: a, tokens: 5, sources: {web: {tokens: 6}, wiki: {}}}\n",
             ["ask for 6 tokens, but stage `a` has 5"],
         ),
-        ("  - {name: a}\n", ["11: `tokens` is missing"]),
+        ("  - {name: a}\n", ["11", "stage `a` needs one of `tokens` and `epochs`"]),
         ("  - {name: a, tokens: 1, learning_rate: fast}\n", ['11: `learning_rate` is "fast"']),
         (
             "  - {name: a, tokens: 1, sequences: 3}\n",
