@@ -169,9 +169,9 @@ def open_space(plan: SearchPlan, mixture: Path) -> Space:
     held = {
         row["name"]: int(row["tokens_available"]) for row in json.loads((mixture / PLAN_FILE).read_bytes())["sources"]
     }
-    sources, asked = plan.sources, plan.stage.tokens if plan.stage else plan.recipe.tokens
+    sources, asker = plan.sources, plan.stage or plan.recipe
     available = [held[source.name] for source in sources]
-    target = plan.request.target_tokens or asked or sum(available)
+    target = plan.request.target_tokens or asker.tokens or math.ceil((asker.epochs or 1) * sum(available))
     caps = [
         min(1.0, source.max_share or 1.0, source.max_epochs * tokens / target)
         for source, tokens in zip(sources, available, strict=True)

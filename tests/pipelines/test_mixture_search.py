@@ -107,6 +107,12 @@ def test_shares_are_capped_by_what_there_is_for_the_target(folder: RunFolder) ->
         space_of(plan(folder, target_tokens=400_000_000))
 
 
+def test_a_recipe_that_says_epochs_is_searched_for_as_many_tokens(folder: RunFolder) -> None:
+    path = folder.root.parent / "recipe.yaml"
+    path.write_text(path.read_text().replace("tokens: 4_000_000", "epochs: 2"))
+    assert space_of(plan(folder)).caps == space_of(plan(folder, target_tokens=20_000_000)).caps
+
+
 def test_the_best_mixture_is_found_trained_and_written(folder: RunFolder) -> None:
     planned = plan(folder, mixtures=32, heldout_mixtures=16, repeats=2, final_seeds=2)
     space = space_of(planned)
