@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +123,7 @@ class Corpus:
     verdicts: Dataset
     tokens: Dataset
     notes: tuple[str, ...] = ()
+    _bound: dict[str, Conditions] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -134,7 +135,10 @@ class Corpus:
 
     def bind(self, recipe: Recipe) -> Conditions:
         """The recipe's conditions on this corpus. Raises SqlError."""
-        return bind_sources(recipe, self.schema, ensemble_of(self.verdicts))
+        identity = recipe.identity()
+        if identity not in self._bound:
+            self._bound[identity] = bind_sources(recipe, self.schema, ensemble_of(self.verdicts))
+        return self._bound[identity]
 
     def pairs(self) -> list[tuple[Part, Part]]:
         """Each catalogue part and that of its verdicts. Raises DatasetError when they do not belong together."""
@@ -176,7 +180,7 @@ class Corpus:
         """What a recipe takes of one part."""
         decided = self.verdicts.read_paths(verdicts, DECIDED)
         catalogue = with_decisions(self.catalogue.read_paths(part, conditions.paths), decided)
-        taken = evaluate_sources(recipe, conditions, catalogue, kept_only=True)
+        taken = evaluate_sources(recipe, conditions, catalogue.combine_chunks(), kept_only=True)
         return [self.join(part, stored, decided, taken, recipe.seed, placed=placed)]
 
     def join(self, part: Part, stored: list[Part], decided: pa.Table, taken: Taken, seed: int, *, placed: bool) -> Rows:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixtures.conditions import Numbers
+from mixtures.conditions import Factors, Numbers
 from mixtures.corpus import Counts, Keys, Mask, Rows, Sizes, num_threads, over_parts
 from mixtures.recipe import FACTOR_STEPS
 
@@ -80,12 +80,12 @@ def _source_tick(end: int, factor: int) -> int:
     return (end - 1) * FACTOR_STEPS // factor + 1
 
 
-def number_kinds(parts: Sequence[Rows], sources: int) -> tuple[Kinds, list[Numbers]]:
-    """The kinds that there are, and of each part the kind of each row, int32[N]."""
-    if all(rows.factor is None for rows in parts):
-        return Kinds.plain(sources), [rows.source for rows in parts]
+def number_kinds(parts: Sequence[tuple[Numbers, Factors | None]], sources: int) -> tuple[Kinds, list[Numbers]]:
+    """The kinds that there are, and of each part the kind of each row, int32[N], by sources and factors."""
+    if all(factor is None for _, factor in parts):
+        return Kinds.plain(sources), [source for source, _ in parts]
     width = 1 << 16
-    codes = [rows.source * np.int64(width) + (FACTOR_STEPS if rows.factor is None else rows.factor) for rows in parts]
+    codes = [source * np.int64(width) + (FACTOR_STEPS if factor is None else factor) for source, factor in parts]
     known = np.unique(np.concatenate([np.empty(0, np.int64), *over_parts(np.unique, codes)]))
     kinds = Kinds(tuple((known // width).tolist()), tuple((known % width).tolist()))
     return kinds, [np.searchsorted(known, code).astype(np.int32) for code in codes]
@@ -93,7 +93,10 @@ def number_kinds(parts: Sequence[Rows], sources: int) -> tuple[Kinds, list[Numbe
 
 def settle_ends(parts: Sequence[Candidates], kinds: Kinds, targets: Sequence[int]) -> list[int]:
     """For each source the first tick by which what came holds its target; one with a target has candidates."""
-    reached = _histogram(parts, len(kinds.source))
+    return _settle_ends(parts, kinds, _histogram(parts, len(kinds.source)), targets)
+
+
+def _settle_ends(parts: Sequence[Candidates], kinds: Kinds, reached: Counts, targets: Sequence[int]) -> list[int]:
     brackets = [_bracket(kinds, reached, source, target) for source, target in enumerate(targets)]
     low = [kinds_end >> _BIN_SHIFT for kinds_end in kinds.ends([lower for lower, _ in brackets])]
     high = [-(-kinds_end >> _BIN_SHIFT) for kinds_end in kinds.ends([upper for _, upper in brackets])]
@@ -202,10 +205,12 @@ def settle_thresholds(parts: Sequence[Candidates], targets: Sequence[int]) -> li
 
     None for a target of 0; EVERYTHING where all of them are too few.
     """
-    there = _histogram(parts, len(targets))[:, -1].tolist()
-    ends = settle_ends(
+    reached = _histogram(parts, len(targets))
+    there = reached[:, -1].tolist()
+    ends = _settle_ends(
         parts,
         Kinds.plain(len(targets)),
+        reached,
         [target if target <= all_tokens else 0 for target, all_tokens in zip(targets, there, strict=True)],
     )
     return [

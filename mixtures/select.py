@@ -163,7 +163,7 @@ def _repeats(plan: MixturePlan, parts: Sequence[Rows]) -> Iterator[tuple[Counts,
     """Of each part how often each document is trained on, and how often it is held out (0 or 1); int64[N] each."""
     thresholds = [source.heldout for source in plan.sources]
     claimed = claim_groups(parts, thresholds)
-    kinds, numbers = number_kinds(parts, len(plan.sources))
+    kinds, numbers = number_kinds([(rows.source, rows.factor) for rows in parts], len(plan.sources))
     start, end = ([getattr(source, side) for source in plan.sources] for side in ("start", "end"))
     for rows, kind in zip(parts, numbers, strict=True):
         heldout = is_heldout(rows, thresholds, claimed)

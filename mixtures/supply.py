@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mixtures.apportion import effective_tokens
-from mixtures.corpus import Corpus, Keys, Mask, Rows, over_parts
+from mixtures.conditions import Factors, Numbers
+from mixtures.corpus import Corpus, Keys, Mask, Rows, Sizes, over_parts
 from mixtures.draw import (
     EPOCH,
     Candidates,
@@ -30,6 +31,9 @@ from mixtures.recipe import FACTOR_STEPS, Recipe
 from mixtures.wording import say_count
 from storage.errors import RecipeError
 
+MOST_FACTORS = 1000
+"""Different factors of a source: each takes 32 KB and a look at its bins."""
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -38,6 +42,11 @@ class Tally:
     documents: list[int]
     tokens: list[int]
     bytes: list[int]
+
+    def without(self, other: Tally) -> Tally:
+        """What is left of these when those are taken away."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Tally(*([a - b for a, b in zip(mine, theirs, strict=True)] for mine, theirs in pairs))
 
 
 @dataclass(frozen=True)
@@ -140,12 +149,13 @@ def measure_supply(recipe: Recipe, corpus: Corpus) -> Supply:
         [_heldout_target(recipe, tokens) for tokens in everything.tokens],
     )
     claimed = claim_groups(parts, heldout)
-    sides = over_parts(lambda rows: _divide(rows, heldout, claimed), parts)
-    training, aside = [train for train, _ in sides], [held for _, held in sides]
-    held, train = _tally(aside, count), _tally(training, count)
+    masks = over_parts(lambda rows: is_heldout(rows, heldout, claimed), parts)
+    aside = over_parts(lambda side: side[0].take(side[1]), list(zip(parts, masks, strict=True)))
+    held = _tally(aside, count)
+    train = everything.without(held)
     _require_training(recipe, held, train)
-    kinds, numbers = number_kinds(training, count)
-    candidates = [Candidates(kind, rows.order, rows.tokens) for kind, rows in zip(numbers, training, strict=True)]
+    kinds, candidates = _candidates(parts, masks, count)
+    _require_few_kinds(recipe, kinds)
     kind_tokens = _count(candidates, len(kinds.source), lambda rows: rows.tokens)
     return Supply(
         training=candidates,
@@ -160,10 +170,17 @@ def measure_supply(recipe: Recipe, corpus: Corpus) -> Supply:
     )
 
 
-def _divide(rows: Rows, heldout: Sequence[int | None], claimed: Keys) -> tuple[Rows, Rows]:
-    """What is trained on, and what is held out."""
-    aside = is_heldout(rows, heldout, claimed)
-    return (rows.take(~aside) if aside.any() else rows), rows.take(aside)
+def _candidates(parts: Sequence[Rows], aside: Sequence[Mask], sources: int) -> tuple[Kinds, list[Candidates]]:
+    """What is trained on, by kind."""
+
+    def training(side: tuple[Rows, Mask]) -> tuple[Numbers, Factors | None, Keys, Sizes]:
+        rows, keep = side[0], ~side[1]
+        factor = None if rows.factor is None else rows.factor[keep]
+        return rows.source[keep], factor, rows.order[keep], rows.tokens[keep]
+
+    columns = over_parts(training, list(zip(parts, aside, strict=True)))
+    kinds, numbers = number_kinds([(source, factor) for source, factor, _, _ in columns], sources)
+    return kinds, [Candidates(kind, *column[2:]) for kind, column in zip(numbers, columns, strict=True)]
 
 
 def _require_training(recipe: Recipe, held: Tally, train: Tally) -> None:
@@ -174,6 +191,16 @@ def _require_training(recipe: Recipe, held: Tally, train: Tally) -> None:
                 f"({say_count(held.tokens[i])} tokens), and none is left to train on",
                 at=recipe.at("heldout"),
                 hint="lower `heldout`, or merge this source with a larger one",
+            )
+
+
+def _require_few_kinds(recipe: Recipe, kinds: Kinds) -> None:
+    for i, source in enumerate(recipe.sources):
+        if (count := len(kinds.of_source(i))) > MOST_FACTORS:
+            raise RecipeError(
+                f"`repeat` gives the documents of `{source.name}` {count:,} different factors; {MOST_FACTORS:,} may be",
+                at=recipe.at("sources", i, "repeat"),
+                hint="round it: `round(…, 1)`",
             )
 
 

@@ -1,8 +1,8 @@
 """Parts: the files of a dataset, the unit of work, of retry and of resume.
 
 A part is named by its identity, and its marker `<identity>.json` is written last: a part with a marker is whole and
-is never written again. Its bytes depend on its rows alone (fixed row groups, zstd, no time stamps), so two attempts
-at a part that race with each other write the same file.
+is never written again. Its bytes depend on its rows alone (fixed row groups and codecs, no time stamps), so two
+attempts at a part that race with each other write the same file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def commit_table(
     """Write one Parquet part and then its marker; a part that is there already is returned unread.
 
     `facts` are small JSON values that travel in the marker and the manifest (counts, never paths or times). A `narrow`
-    table has no texts and is read by columns: its row groups are larger, and identifiers are stored as they are.
+    table has no texts and is read by columns, quickly: larger row groups, lz4 (a fifth larger than zstd, read in two
+    thirds of the time), and identifiers as they are.
     """
     if existing := find_part(folder, identity):
         return existing
@@ -181,11 +182,11 @@ def _reading(path: Path) -> Iterator[None]:
 def _write_parquet(path: Path, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema, *, narrow: bool) -> int:
     batches = rows.to_batches(max_chunksize=ROWS_PER_GROUP) if isinstance(rows, pa.Table) else rows
     size = NARROW_ROWS if narrow else ROWS_PER_GROUP
-    dictionaries = _worth_a_dictionary(schema) if narrow else True
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
+    if narrow:
+        options = {"compression": "lz4", "use_dictionary": _worth_a_dictionary(schema)}
     count = 0
-    with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=3, store_schema=True, use_dictionary=dictionaries
-    ) as writer:
+    with pq.ParquetWriter(path, schema, store_schema=True, **options) as writer:
         for group in regroup(batches, schema, size):
             writer.write_table(group, row_group_size=size)
             count += group.num_rows

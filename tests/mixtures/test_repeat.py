@@ -149,6 +149,15 @@ def test_a_source_whose_documents_all_have_factor_0_says_so(corpus: Corpus, reci
         plan_mixture(recipe_from("  - {name: web, where: 'true', repeat: {factor: 0}}\n"), corpus)
 
 
+def test_as_many_factors_as_documents_are_refused(
+    corpus: Corpus, recipe_from: RecipeFrom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixtures.supply.MOST_FACTORS", 3)
+    with pytest.raises(RecipeError, match="`web` 4 different factors; 3 may be") as caught:
+        plan_mixture(recipe_from("  - {name: web, where: 'true', repeat: {factor: 'quality.bucket + 1.5'}}\n"), corpus)
+    assert "recipe.yaml:8" in str(caught.value) and "round it" in str(caught.value)
+
+
 HOSTED = [
     *(Doc(f"big{i:02d}", host="big.org", tokens=10) for i in range(30)),
     *(Doc(f"two{i}", host="two.org", tokens=10) for i in range(2)),
@@ -179,7 +188,7 @@ def test_of_each_host_so_many_documents_are_taken_and_the_plan_says_what_is_left
 
 
 def _names(recipe: Recipe, corpus: Corpus) -> list[str]:
-    return list(drawn(recipe, Within(**vars(corpus)), plan_mixture(recipe, corpus)))
+    return list(drawn(recipe, Within(corpus.catalogue, corpus.verdicts, corpus.tokens), plan_mixture(recipe, corpus)))
 
 
 class Within(Corpus):

@@ -60,7 +60,7 @@ def staged(recipe_from: RecipeFrom, stages: str = STAGES, sources: str = WEB + W
 def drawn(recipe: Recipe, corpus: Corpus, plan: MixturePlan) -> Counter[str]:
     """How often a plan takes each document."""
     parts = corpus.rows(recipe, placed=True)
-    kinds, numbers = number_kinds(parts, len(plan.sources))
+    kinds, numbers = number_kinds([(rows.source, rows.factor) for rows in parts], len(plan.sources))
     thresholds = [source.heldout for source in plan.sources]
     claimed = claim_groups(parts, thresholds)
     taken: Counter[str] = Counter()
@@ -341,7 +341,7 @@ def _check_stages(recipe: Recipe, corpus: Listed, plans: Sequence[MixturePlan], 
     thresholds = [source.heldout for source in plans[0].sources]
     claimed = claim_groups(parts, thresholds)
     heldout = np.concatenate([is_heldout(rows, thresholds, claimed) for rows in parts])
-    kinds, numbers = number_kinds(parts, 2)
+    kinds, numbers = number_kinds([(rows.source, rows.factor) for rows in parts], 2)
     order, tokens = (np.concatenate([getattr(rows, name) for rows in parts]) for name in ("order", "tokens"))
     source, kind = np.concatenate([rows.source for rows in parts]), np.concatenate(numbers)
     so_far: dict[str | None, np.ndarray] = {None: np.zeros(len(order), np.int64)}
