@@ -11,13 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from pipelines.disk import explain_full_disk, free_bytes, input_bytes, missing_bytes, require_disk
 from pipelines.request import KINDS, ROOT, RunRequest, quick_identity
 from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
-from storage.errors import InputError, ResourceError, disk_errors
+from storage.errors import CurationError, InputError, ResourceError, disk_errors
 from storage.manifests import MANIFEST, read_manifest
 
 FINISHED_FILE = "finished.json"
@@ -78,14 +79,35 @@ def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _yaml_files(request: RunRequest) -> list[Path]:
-    """The recipe and the policy, where they are files or shipped."""
+    """The recipe and the policy, where they are files or shipped, and what the recipe names beside itself."""
     shipped = {"recipe": ROOT / "mixtures" / "recipes", "policy": ROOT / "mixtures" / "policies"}
-    files = []
-    for kind, name in (("recipe", request.recipe), ("policy", request.policy)):
-        if name:
-            files += [Path(name), shipped[kind] / f"{name}.yaml"]
-    files += sorted(shipped["policy"].glob("*.yaml"))
+    recipes = [Path(request.recipe), shipped["recipe"] / f"{request.recipe}.yaml"]
+    named = [path for recipe in recipes if recipe.is_file() for path in _named_by(recipe)]
+    own = [Path(request.policy), shipped["policy"] / f"{request.policy}.yaml"] if request.policy else []
+    files = [*recipes, *named, *own, *sorted(shipped["policy"].glob("*.yaml"))]
     return [file for file in files if file.is_file()]
+
+
+def _named_by(recipe: Path) -> list[Path]:
+    """A recipe's own policy and tokenizer, where it names files; none for what is no recipe, which the run will say."""
+    try:
+        values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        named, load = values.get("policy"), (values.get("tokenizer") or {}).get("load")
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError):
+        return []
+    return [
+        *([recipe.parent / str(named)] if named else []),
+        *(_tokenizer_at(recipe.parent / str(load)) if load else []),
+    ]
+
+
+def _tokenizer_at(path: Path) -> list[Path]:
+    from tokenizer.vocabulary import tokenizer_files
+
+    try:
+        return list(tokenizer_files(path))
+    except CurationError:
+        return []
 
 
 def _finished(folder: RunFolder, request: RunRequest, identity: str) -> dict[str, Any] | None:
