@@ -18,7 +18,7 @@ from pipelines.disk import explain_full_disk, free_bytes, input_bytes, missing_b
 from pipelines.request import KINDS, ROOT, RunRequest, quick_identity
 from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
-from storage.errors import CurationError, InputError, ResourceError, disk_errors
+from storage.errors import InputError, ResourceError, disk_errors
 from storage.manifests import MANIFEST, read_manifest
 
 FINISHED_FILE = "finished.json"
@@ -95,19 +95,12 @@ def _named_by(recipe: Path) -> list[Path]:
         named, load = values.get("policy"), (values.get("tokenizer") or {}).get("load")
     except (OSError, ValueError, yaml.YAMLError, AttributeError, RecursionError):
         return []
-    return [
-        *([recipe.parent / str(named)] if named else []),
-        *(_tokenizer_at(recipe.parent / str(load)) if load else []),
-    ]
+    found = [recipe.parent / str(named)] if named else []
+    if load:
+        from tokenizer.vocabulary import tokenizer_files
 
-
-def _tokenizer_at(path: Path) -> list[Path]:
-    from tokenizer.vocabulary import tokenizer_files
-
-    try:
-        return list(tokenizer_files(path))
-    except CurationError:
-        return []
+        found += tokenizer_files(recipe.parent / str(load))
+    return found
 
 
 def _finished(folder: RunFolder, request: RunRequest, identity: str) -> dict[str, Any] | None:
