@@ -93,7 +93,7 @@ NOTES = (
     "a library is compared where its ids are those of Hugging Face on the compared texts",
     "megatron: the loop of preprocess_data.py over one process (encode, append, IndexedDatasetBuilder)",
     "datatrove's time includes opening the tokenizer, as its step does (up to five seconds for 4 MB of text)",
-    "measured while other work ran on the machine: the ratios count, not the rates",
+    "a machine of its own; rates of a shared one are lower, ratios alike",
 )
 
 
