@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -165,18 +166,34 @@ def _matching(named: Sequence[str]) -> list[Path]:
     return [Path(name) for item in named for name in sorted(glob(os.path.expanduser(item.split("=", 1)[-1])))]
 
 
-def _labels(request: RunRequest) -> list[Path]:
-    """The file that changes when the labels do."""
-    path = Path(request.labels or "")
-    file = path / MANIFEST if path.is_dir() else path
-    return [file] if request.labels and file.is_file() else []
+def _named_files(request: RunRequest) -> list[Path]:
+    """The files that options name, and those right in folders that they name: models, labels, lists, a preset.
+
+    An option may hold a path among other words (`NAME=MODEL:clip=0..5`), so each of its words is tried.
+    """
+    skipped = {"inputs", "benchmarks", "out", "columns", "license", "benchmark_fields"}
+    texts = list(_texts([value for name, value in request.to_json().items() if name not in skipped]))
+    words = sorted({word for text in texts for word in (text, *re.split("[=:,]", text)) if word})
+    places = [path for path in (Path(word).expanduser() for word in words) if path.exists()]
+    around = {request.root, *request.root.parents}
+    folders = [path for path in places if path.is_dir() and path.absolute() not in around]
+    found = [path for path in places if path.is_file()]
+    return found + [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def quick_identity(request: RunRequest, yaml_files: Sequence[Path]) -> str:
-    """32 hex digits of the request, the sizes and times of its local inputs, its YAML files and the versions here."""
+    """32 hex digits of the request, the sizes and times of the files it names, its YAML files and the versions here."""
     where = {"sign_on", "out", "ray_address", "workers"}
     asked = {name: value for name, value in request.to_json().items() if name not in where}
-    files = [*local_files(request), *_matching(request.benchmarks), *_labels(request)]
+    files = [*local_files(request), *_matching(request.benchmarks), *_named_files(request)]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return fingerprint(
         {

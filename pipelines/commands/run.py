@@ -79,12 +79,13 @@ def parse_pairs(given: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _yaml_files(request: RunRequest) -> list[Path]:
-    """The recipe and the policy, where they are files or shipped, and what the recipe names beside itself."""
+    """The recipe, the policy and the preset, of one's own or shipped, and what the recipe names beside itself."""
     shipped = {"recipe": ROOT / "mixtures" / "recipes", "policy": ROOT / "mixtures" / "policies"}
+    preset = [Path(request.preset), ROOT / "trainer" / "presets" / f"{request.preset}.yaml"]
     recipes = [Path(request.recipe), shipped["recipe"] / f"{request.recipe}.yaml"]
     named = [path for recipe in recipes if recipe.is_file() for path in _named_by(recipe)]
     own = [Path(request.policy), shipped["policy"] / f"{request.policy}.yaml"] if request.policy else []
-    files = [*recipes, *named, *own, *sorted(shipped["policy"].glob("*.yaml"))]
+    files = [*recipes, *named, *own, *preset, *sorted(shipped["policy"].glob("*.yaml"))]
     return [file for file in files if file.is_file()]
 
 
