@@ -16,14 +16,14 @@ from typing import NoReturn
 
 import click
 
+from pipelines.command_line.exchange import adopt, export
+from pipelines.command_line.fit import fit
+from pipelines.command_line.language_models import annotate, synthesize
+from pipelines.command_line.shards import shards, where
+from pipelines.command_line.shared import OUT, on_ray
+from pipelines.command_line.studies import search_mixture, validate
+from pipelines.command_line.tokenizer import tokenizer
 from pipelines.environment import prepare_environment
-from pipelines.exchange_cli import adopt, export
-from pipelines.fit_cli import fit
-from pipelines.language_model_cli import annotate, synthesize
-from pipelines.shards_cli import shards, where
-from pipelines.shared_options import OUT, on_ray
-from pipelines.study_cli import search_mixture, validate
-from pipelines.tokenizer_cli import tokenizer
 from storage.errors import CurationError, GristmillError
 
 STOPPED = "stopped; run the same command to go on where it was"

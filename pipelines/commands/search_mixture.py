@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-from rich.console import Console
-
 from mixtures.wording import align_columns
-from pipelines.commands.run import quiet_prefect
+from pipelines.commands.studies import show_study
 from pipelines.mixture_search import MixtureSearchRequest, plan_search, rows_of, sentences_of
 from pipelines.request import saved_request
 from pipelines.story import run_folder_at
-from pipelines.studies import find_finished
 from storage.errors import InputError
 
 
@@ -25,16 +20,13 @@ def search_mixture_command(options: Mapping[str, Any]) -> None:
     request = MixtureSearchRequest(**asked)
     folder = run_folder_at(Path(request.out))
     plan = plan_search(request, saved_request(folder.root), folder)
-    if not find_finished(plan):
-        quiet_prefect()
-        from pipelines.flows.search_mixture import search_mixture
-        from pipelines.progress import LOG_FILE, TerminalObserver, observe
 
-        with TerminalObserver(Console(), folder.logs / LOG_FILE) as observer:
-            observe(observer)
-            search_mixture(**asked)
-    click.echo(result_text(json.loads(plan.folder.result.read_bytes())))
-    click.echo(f"result: {plan.folder.result}")
+    def carry_out() -> None:
+        from pipelines.flows.search_mixture import search_mixture
+
+        search_mixture(**asked)
+
+    show_study(plan, carry_out, result_text)
 
 
 def read_objective(given: tuple[str, ...]) -> dict[str, float]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-from rich.console import Console
-
 from mixtures.wording import align_columns
-from pipelines.commands.run import quiet_prefect
+from pipelines.commands.studies import show_study
 from pipelines.request import saved_request
 from pipelines.story import run_folder_at
-from pipelines.studies import find_finished
 from pipelines.validation import ValidationRequest, plan_validation, table_of
 
 
@@ -23,16 +18,13 @@ def validate_command(options: Mapping[str, Any]) -> None:
     request = ValidationRequest(**options)
     folder = run_folder_at(Path(request.out))
     plan = plan_validation(request, saved_request(folder.root), folder)
-    if not find_finished(plan):
-        quiet_prefect()
-        from pipelines.flows.validate import validate
-        from pipelines.progress import LOG_FILE, TerminalObserver, observe
 
-        with TerminalObserver(Console(), folder.logs / LOG_FILE) as observer:
-            observe(observer)
-            validate(**options)
-    click.echo(result_text(json.loads(plan.folder.result.read_bytes())))
-    click.echo(f"result: {plan.folder.result}")
+    def carry_out() -> None:
+        from pipelines.flows.validate import validate
+
+        validate(**options)
+
+    show_study(plan, carry_out, result_text)
 
 
 def result_text(result: Mapping[str, Any]) -> str:

@@ -145,8 +145,8 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_known_models_are_whole(own_model: Path) -> None:
-    read_classifier(own_model)
-    read_classifier(packaged_language_model())
+    assert set(read_classifier(own_model).labels) == set(fasttext.load_model(str(own_model)).labels)
+    assert len(read_classifier(packaged_language_model()).labels) == 176
 
 
 def cut_short(data: bytes) -> bytes:

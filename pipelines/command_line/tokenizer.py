@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.shared_options import OUT
+from pipelines.command_line.shared import OUT
 
 
 @click.group()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.shared_options import Command
+from pipelines.command_line.shared import Command, with_options
 
 SHARED_OPTIONS = (
     click.argument("data", metavar="YAML|FOLDER|FILE"),
@@ -23,9 +23,7 @@ SHARED_OPTIONS = (
 
 def shared(command: Command) -> Command:
     """A command with the options that both kinds of model have."""
-    for option in reversed(SHARED_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, SHARED_OPTIONS)
 
 
 @click.group()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import click
@@ -18,8 +18,13 @@ RAY_OPTIONS = (
 )
 
 
-def on_ray(command: Command) -> Command:
-    """A command with the options that say where its jobs run."""
-    for option in reversed(RAY_OPTIONS):
+def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """A command with options, which `--help` shows in their order."""
+    for option in reversed(options):
         command = option(command)
     return command
+
+
+def on_ray(command: Command) -> Command:
+    """A command with the options that say where its jobs run."""
+    return with_options(command, RAY_OPTIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.shared_options import OUT, Command, on_ray
+from pipelines.command_line.shared import OUT, Command, on_ray, with_options
 
 MODEL_OPTIONS = (
     click.option(
@@ -46,11 +46,32 @@ MODEL_OPTIONS = (
 )
 
 
+SAMPLE_OPTIONS = (
+    click.option(
+        "--most-per-stratum",
+        type=int,
+        default=None,
+        help="At most so many of one source, language and length.  [default: all]",
+    ),
+    click.option(
+        "--share",
+        type=click.Choice(["proportional", "equal"]),
+        default="proportional",
+        show_default=True,
+        help="Strata give documents by their size, or alike.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model."),
+)
+
+
+def of_sample(command: Command) -> Command:
+    """A command with the options that say which documents are drawn."""
+    return with_options(command, SAMPLE_OPTIONS)
+
+
 def of_model(command: Command) -> Command:
     """A command with the options that say which language model is asked, and how."""
-    for option in reversed(MODEL_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, MODEL_OPTIONS)
 
 
 @click.command()
@@ -64,22 +85,9 @@ def of_model(command: Command) -> Command:
 )
 @of_model
 @click.option("--sample", type=int, default=1000, show_default=True, help="Documents to rate.")
-@click.option(
-    "--most-per-stratum",
-    type=int,
-    default=None,
-    help="At most so many of one source, language and length.  [default: all]",
-)
-@click.option(
-    "--share",
-    type=click.Choice(["proportional", "equal"]),
-    default="proportional",
-    show_default=True,
-    help="Strata give documents by their size, or alike.",
-)
+@of_sample
 @click.option("--where", default=None, metavar="SQL", help="Condition on documents, e.g. \"language.label = 'en'\".")
 @click.option("--dropped", is_flag=True, default=False, help="Rate documents that the policy dropped too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="Temperature of the model.")
 @on_ray
 def annotate(**options: object) -> None:
@@ -100,22 +108,9 @@ def annotate(**options: object) -> None:
 )
 @of_model
 @click.option("--sample", type=int, default=1000, show_default=True, help="Documents to write from.")
-@click.option(
-    "--most-per-stratum",
-    type=int,
-    default=None,
-    help="At most so many of one source, language and length.  [default: all]",
-)
-@click.option(
-    "--share",
-    type=click.Choice(["proportional", "equal"]),
-    default="proportional",
-    show_default=True,
-    help="Strata give documents by their size, or alike.",
-)
+@of_sample
 @click.option("--where", default=None, metavar="SQL", help="Condition on documents.  [default: the brief's]")
 @click.option("--dropped", is_flag=True, default=False, help="Write from documents that the policy dropped too.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample and of the model.")
 @click.option(
     "--most-copied",
     type=float,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.shared_options import OUT, on_ray
+from pipelines.command_line.shared import OUT, on_ray
 
 
 @click.command()
