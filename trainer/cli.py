@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from storage.errors import CurationError
-from trainer.evaluate import evaluate_model, write_evaluation
-from trainer.export import export_model
-from trainer.generate import Sampling, generate_text, open_tokenizer
-from trainer.mixture import open_mixture
-from trainer.parallel import join_world
+from trainer.checkpoints.trained import open_trained
+from trainer.data.mixture import open_mixture
+from trainer.evaluation.held_out import evaluate_model, write_evaluation
+from trainer.exchange.export import export_model
+from trainer.parallel.world import join_world
 from trainer.plans import EVALUATION_FILE
+from trainer.serving.generate import Sampling, generate_text, open_tokenizer
 from trainer.settings import TrainingConfig, load_preset
 from trainer.train import train
-from trainer.trained import open_trained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,8 @@ import os
 import torch
 from torch import Tensor
 
-from trainer.batches import Batch
-from trainer.model import document_mask
+from trainer.data.batches import Batch
+from trainer.models.llama import document_mask
 from trainer.settings import TrainingConfig
 
 

@@ -18,11 +18,11 @@ import torch
 
 from storage.commit import write_atomically
 from storage.errors import CurationError, DatasetError, ModelError, ResourceError, disk_errors
-from trainer.checkpoints import read_tracker, remove_leftovers, saved_steps
+from trainer.checkpoints.folders import read_tracker, remove_leftovers, saved_steps
 from trainer.compute import choose_precision
-from trainer.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
-from trainer.model import Llama, ModelConfig, count_parameters
-from trainer.parallel import World
+from trainer.data.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
+from trainer.models.llama import Llama, ModelConfig, count_parameters
+from trainer.parallel.world import World
 from trainer.settings import Preset, TrainingConfig, effective_steps
 
 RUN_FILE = "run.json"

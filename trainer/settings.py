@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from storage.errors import RecipeError
-from trainer.model import ModelConfig
+from trainer.models.llama import ModelConfig
 
 PRESETS = Path(__file__).parent / "presets"
 SCHEDULES = ("cosine", "linear", "constant", "wsd")

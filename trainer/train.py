@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from storage.errors import disk_errors
-from trainer.batches import Batch, TrainingSamples, make_batch
-from trainer.checkpoints import DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
+from trainer.checkpoints.folders import DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
 from trainer.compute import autocast, batch_mask, usable_threads
-from trainer.evaluate import evaluate_model, write_evaluation
+from trainer.data.batches import Batch, TrainingSamples, make_batch
+from trainer.data.mixture import Mixture, open_mixture
+from trainer.evaluation.held_out import evaluate_model, write_evaluation
 from trainer.metrics import MetricsFile, StepMetrics, log_line
-from trainer.mixture import Mixture, open_mixture
-from trainer.model import Llama, count_parameters, flops_per_token
+from trainer.models.llama import Llama, count_parameters, flops_per_token
 from trainer.optimizer import load_model, make_optimizer, model_tensors, restore_training, training_tensors
-from trainer.parallel import World, join_world
+from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
 from trainer.settings import Preset, learning_rate_at
 

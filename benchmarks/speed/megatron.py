@@ -35,9 +35,9 @@ from pipelines.run_folder import RunFolder, require_step
 from storage.megatron import IndexedReader
 from tokenizer.encode import Encoder
 from tokenizer.vocabulary import read_vocabulary, write_vocabulary
-from trainer.batches import TrainingSamples
-from trainer.indices import build_blend, build_sample_indices, normalize_weights
-from trainer.mixture import Mixture, open_mixture
+from trainer.data.batches import TrainingSamples
+from trainer.data.indices import build_blend, build_sample_indices, normalize_weights
+from trainer.data.mixture import Mixture, open_mixture
 
 PACKED_LENGTH = 1024
 PASSES = (0.3, 1.0, 2.6)

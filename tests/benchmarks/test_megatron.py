@@ -11,7 +11,7 @@ from benchmarks.speed.megatron import Case, adopt_exported, equal_samples, equal
 from mixtures.packed import pack_mixture
 from mixtures.select import write_compact_mixture
 from tests.stored_run import make_stored_run
-from trainer.mixture import Mixture, open_mixture
+from trainer.data.mixture import Mixture, open_mixture
 
 PACKED = 50
 

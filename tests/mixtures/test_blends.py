@@ -198,7 +198,7 @@ def test_the_command_makes_a_mixture_that_the_trainer_opens(tmp_path: Path, caps
     from pipelines.cli import carry_out
     from tokenizer.training import TrainingConfig, train_tokenizer
     from tokenizer.vocabulary import describe_tokenizer
-    from trainer.mixture import open_mixture
+    from trainer.data.mixture import open_mixture
 
     data = train_tokenizer([pa.array(["The mill grinds rye."] * 5)], TrainingConfig(size=280))
     (tmp_path / "tokenizer.json").write_bytes(data)

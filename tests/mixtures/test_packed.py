@@ -99,7 +99,7 @@ def test_megatrons_samples_are_the_packed_sequences(packed: Path, tmp_path: Path
 
 
 def test_the_trainer_opens_it(packed: Path) -> None:
-    from trainer.mixture import open_mixture
+    from trainer.data.mixture import open_mixture
 
     assert open_mixture(packed).train_tokens == blend_of(packed)["train_tokens"]
 

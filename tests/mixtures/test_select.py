@@ -279,7 +279,7 @@ def megatron_samples(prefix: Path, store: Any, length: int) -> Any:
 
 
 def test_the_trainer_opens_the_folder(written: Written) -> None:
-    from trainer.mixture import open_mixture
+    from trainer.data.mixture import open_mixture
 
     mixture = open_mixture(written.folder)
     assert mixture.train_tokens == written.plan.tokens_given
@@ -288,7 +288,7 @@ def test_the_trainer_opens_the_folder(written: Written) -> None:
 
 def test_a_variant_has_other_weights_and_the_same_held_out_texts(written: Written) -> None:
     from mixtures.variant import write_variant
-    from trainer.mixture import open_mixture
+    from trainer.data.mixture import open_mixture
 
     whole, sources = open_mixture(written.folder), written.plan.sources
     apart = written.run.root / "apart"

@@ -27,7 +27,7 @@ from storage.errors import RecipeError
 from storage.manifests import Dataset, Manifest
 from storage.schema import IDENTIFIER
 from tests.mixtures.tiny_run import Doc, Run, name_of
-from trainer.mixture import open_mixture
+from trainer.data.mixture import open_mixture
 
 MakeRun = Callable[..., Run]
 RecipeFrom = Callable[..., Recipe]

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from storage.megatron import IndexedWriter, token_dtype
-from trainer.model import ModelConfig
+from trainer.models.llama import ModelConfig
 from trainer.settings import Preset, TrainingConfig
 from trainer.train import train
 

@@ -14,9 +14,9 @@ import torch.distributed as dist
 
 from storage.errors import DatasetError
 from storage.megatron import IndexedWriter
-from trainer.batches import TrainingSamples, cut_documents, make_batch
-from trainer.mixture import open_mixture
-from trainer.model import document_mask
+from trainer.data.batches import TrainingSamples, cut_documents, make_batch
+from trainer.data.mixture import open_mixture
+from trainer.models.llama import document_mask
 from trainer.settings import Preset
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage.megatron import IndexedReader, IndexedWriter
-from trainer.indices import SAMPLE_SURPLUS, apportion_samples, build_blend, build_sample_indices
+from trainer.data.indices import SAMPLE_SURPLUS, apportion_samples, build_blend, build_sample_indices
 
 
 def lengths_of(seed: int, count: int) -> np.ndarray[Any, Any]:

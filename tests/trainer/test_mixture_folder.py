@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from storage.errors import DatasetError
-from trainer.mixture import open_mixture
+from trainer.data.mixture import open_mixture
 
 
 def edit_blend(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainer.batches import cut_documents
-from trainer.model import (
+from trainer.data.batches import cut_documents
+from trainer.models.llama import (
     Llama,
     ModelConfig,
     attend,

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.evaluate import evaluate_model, fit_unigram, packed_batches
-from trainer.export import export_model
-from trainer.generate import Sampling, generate_tokens
-from trainer.mixture import open_mixture
-from trainer.model import Llama, ModelConfig
-from trainer.parallel import World
+from trainer.checkpoints.trained import Trained, open_trained
+from trainer.data.mixture import open_mixture
+from trainer.evaluation.held_out import evaluate_model, fit_unigram, packed_batches
+from trainer.exchange.export import export_model
+from trainer.models.llama import Llama, ModelConfig
+from trainer.parallel.world import World
+from trainer.serving.generate import Sampling, generate_tokens
 from trainer.settings import Preset
-from trainer.trained import Trained, open_trained
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 MakePreset = Callable[..., Preset]

@@ -13,10 +13,10 @@ import pytest
 
 from storage.errors import DatasetError, ModelError, ResourceError
 from trainer import plans
-from trainer.checkpoints import checkpoint_folder, latest_checkpoint
+from trainer.checkpoints.folders import checkpoint_folder, latest_checkpoint
+from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
-from trainer.mixture import open_mixture
-from trainer.parallel import join_world
+from trainer.parallel.world import join_world
 from trainer.plans import TrainingError, make_plan
 from trainer.settings import Preset
 from trainer.train import Run, train

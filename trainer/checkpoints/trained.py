@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import ModelError
-from trainer.checkpoints import find_checkpoint
-from trainer.mixture import TOKENIZER_FILE, Vocabulary, read_vocabulary
-from trainer.model import Llama, ModelConfig
+from trainer.checkpoints.folders import find_checkpoint
+from trainer.data.mixture import TOKENIZER_FILE, Vocabulary, read_vocabulary
+from trainer.models.llama import Llama, ModelConfig
 from trainer.optimizer import load_model
 from trainer.settings import TrainingConfig
 

@@ -15,10 +15,10 @@ import torch
 from tokenizers import Tokenizer
 
 from storage.errors import ModelError
-from trainer.batches import make_batch
 from trainer.compute import autocast, batch_mask
-from trainer.mixture import Vocabulary
-from trainer.model import Llama
+from trainer.data.batches import make_batch
+from trainer.data.mixture import Vocabulary
+from trainer.models.llama import Llama
 from trainer.settings import TrainingConfig
 
 

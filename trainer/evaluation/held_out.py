@@ -20,12 +20,12 @@ import torch
 
 from storage.commit import write_atomically
 from storage.megatron import IndexedReader
-from trainer.batches import Batch, make_batch
 from trainer.compute import autocast, batch_mask
-from trainer.generate import Sampling, generate_text, open_tokenizer
-from trainer.mixture import TOKENIZER_FILE, Mixture
-from trainer.model import Llama, count_parameters
-from trainer.parallel import World
+from trainer.data.batches import Batch, make_batch
+from trainer.data.mixture import TOKENIZER_FILE, Mixture
+from trainer.models.llama import Llama, count_parameters
+from trainer.parallel.world import World
+from trainer.serving.generate import Sampling, generate_text, open_tokenizer
 from trainer.settings import TrainingConfig
 
 UNIGRAM_TOKENS = 20_000_000

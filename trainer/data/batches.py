@@ -18,8 +18,8 @@ from torch import Tensor
 
 from storage.errors import DatasetError
 from storage.megatron import IndexedReader
-from trainer.indices import SAMPLE_SURPLUS, apportion_samples, build_blend, build_sample_indices
-from trainer.mixture import Mixture
+from trainer.data.indices import SAMPLE_SURPLUS, apportion_samples, build_blend, build_sample_indices
+from trainer.data.mixture import Mixture
 from trainer.settings import TrainingConfig
 
 Int64s = npt.NDArray[np.int64]

@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from storage.commit import write_atomically
-from trainer.model import Llama, ModelConfig
-from trainer.trained import Trained
+from trainer.checkpoints.trained import Trained
+from trainer.models.llama import Llama, ModelConfig
 
 
 def export_model(trained: Trained, out: Path) -> list[Path]:

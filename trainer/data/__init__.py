@@ -1,0 +1,1 @@
+"""From shards to batches: the mixture folder, Megatron's indices, the tokens of any step."""
