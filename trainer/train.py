@@ -27,6 +27,7 @@ from trainer.evaluation.held_out import evaluate_model, write_evaluation
 from trainer.metrics import MetricsFile, StepMetrics, log_line
 from trainer.models.llama import Llama, count_parameters, flops_per_token
 from trainer.optimizer import load_model, make_optimizer, model_tensors, restore_training, training_tensors
+from trainer.parallel.shares import Share
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
 from trainer.settings import Preset, learning_rate_at
@@ -70,7 +71,7 @@ class Run:
         self.model.to(world.device)
         self.optimizer = make_optimizer(self.model, self.config)
         compiled = cast(nn.Module, torch.compile(self.model)) if self.config.compile else self.model
-        self.shared = world.share(compiled)
+        self.share = Share(compiled, world)
         self.samples = TrainingSamples(
             mixture,
             sequence_length=self.config.sequence_length,
@@ -122,14 +123,10 @@ class Run:
         """One optimizer update: (loss in nats a token, gradient norm). TrainingError when they are not finite."""
         self.model.train()
         batches = [batch.to(self.world.device) for batch in self._batches(self.step)]
-        total_weight = self.world.sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
-        loss = torch.zeros((), device=self.world.device)
-        for batch in batches[:-1]:
-            with self.world.accumulate(self.shared):
-                loss += self._backward(batch, total_weight)
-        loss += self._backward(batches[-1], total_weight)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        nats, grad_norm = float(self.world.sum(loss)), float(norm)
+        total_weight = self.share.sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
+        loss = self.share.backward(batches, lambda model, batch: self._loss(model, batch) / total_weight)
+        norm = self.share.clip(self.config.clip)
+        nats, grad_norm = float(self.share.sum(loss)), float(norm)
         if not (math.isfinite(nats) and math.isfinite(grad_norm)):
             raise self._divergence(nats, grad_norm)
         rate = learning_rate_at(self.step + 1, self.plan.steps, self.config)
@@ -175,16 +172,15 @@ class Run:
     def _batches(self, step: int) -> list[Batch]:
         """This process's micro-batches of a step, laid out as Megatron's sampler does."""
         micro, first = self.config.micro_batch, step * self.config.global_batch
-        starts = range(first + self.world.rank * micro, first + self.config.global_batch, micro * self.world.size)
+        stride = micro * self.share.data_size
+        starts = range(first + self.share.data_rank * micro, first + self.config.global_batch, stride)
         end = self.mixture.vocabulary.end_of_document
         return [make_batch([self.samples[start + row] for row in range(micro)], end, self.config) for start in starts]
 
-    def _backward(self, batch: Batch, total_weight: Tensor) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
         mask = batch_mask(batch, self.config)
         with autocast(self.world.device, self.config):
-            loss: Tensor = self.shared(batch.tokens, batch.positions, mask, batch.labels, batch.weights) / total_weight
-        torch.autograd.backward(loss * self.world.size)  # DistributedDataParallel divides by the number of processes
-        return loss.detach()
+            return cast(Tensor, model(batch.tokens, batch.positions, mask, batch.labels, batch.weights))
 
     def _save_if_due(self, file: MetricsFile | None) -> None:
         if self.step % self.config.save_every and self.step != self.plan.steps:
