@@ -52,6 +52,11 @@ def restore_training(optimizer: torch.optim.Optimizer, model: nn.Module, tensors
     torch.set_rng_state(tensors["rng.cpu"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
+    restore_moments(optimizer, model, tensors)
+
+
+def restore_moments(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """AdamW's moments and step counts, from named tensors."""
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             device = parameter.device if key != "step" or parameter.is_cuda else torch.device("cpu")

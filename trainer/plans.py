@@ -19,11 +19,13 @@ import torch
 from storage.commit import write_atomically
 from storage.errors import CurationError, DatasetError, ModelError, ResourceError, disk_errors
 from trainer.checkpoints.folders import read_tracker, remove_leftovers, saved_steps
+from trainer.checkpoints.parents import find_parent
 from trainer.compute import choose_precision
 from trainer.data.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
 from trainer.models.llama import Llama, ModelConfig, count_parameters
 from trainer.parallel.world import World
-from trainer.settings import Preset, TrainingConfig, effective_steps
+from trainer.schedules import effective_steps
+from trainer.settings import Preset, TrainingConfig
 
 RUN_FILE = "run.json"
 EVALUATION_FILE = "evaluation.json"
@@ -44,6 +46,8 @@ class Plan:
     steps: int
     mixture: str
     vocabulary: str
+    parent: str = ""
+    """Identity of the checkpoint that the weights come from; empty for a run from random ones."""
 
     def row(self) -> dict[str, Any]:
         """The plan as JSON, without the settings that change nothing but the manner."""
@@ -73,6 +77,7 @@ def make_plan(mixture: Mixture, preset: Preset, world: World) -> Plan:
             if config.global_batch % world.size == 0
             else f"give a `--global-batch` that is a multiple of {world.size}",
         )
+    parent = find_parent(config.init_from, mixture.vocabulary.sha256)
     return Plan(
         preset=preset.name,
         model=model,
@@ -80,6 +85,7 @@ def make_plan(mixture: Mixture, preset: Preset, world: World) -> Plan:
         steps=effective_steps(config, mixture.train_tokens),
         mixture=mixture.identity,
         vocabulary=mixture.vocabulary.sha256,
+        parent=parent.identity if parent else "",
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import cos, pi, sqrt
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,6 +23,9 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 DECAYS = ("linear", "cosine", "exponential", "minus_sqrt")
 PRECISIONS = ("auto", "bf16", "fp32")
 DEVICES = ("auto", "cpu", "cuda")
+LENGTHS = ("steps", "train_samples", "train_tokens")
+WARMUPS = ("warmup_fraction", "warmup_steps", "warmup_samples", "warmup_tokens")
+FALLS = ("decay_fraction", "decay_steps", "decay_samples", "decay_tokens")
 
 
 def outcome(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -40,7 +42,9 @@ def manner(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
 class TrainingConfig:
     """How to train. A batch is counted in samples of `sequence_length` tokens, a step is one optimizer update."""
 
-    steps: int | None = outcome(None, "optimizer steps; without it, one pass over the training tokens")
+    steps: int | None = outcome(None, "optimizer steps; without any length told, one pass over the training tokens")
+    train_samples: int | None = outcome(None, "length of the run in samples instead")
+    train_tokens: int | None = outcome(None, "length of the run in tokens instead")
     sequence_length: int = outcome(256, "tokens a sample")
     global_batch: int = outcome(8, "samples a step, over all processes")
     micro_batch: int = outcome(8, "samples a process takes at once; the rest is accumulated")
@@ -49,13 +53,21 @@ class TrainingConfig:
     min_learning_rate: float = outcome(0.0, "learning rate at the end")
     schedule: str = outcome("cosine", "learning rate after the warm-up", SCHEDULES)
     warmup_fraction: float = outcome(0.05, "fraction of the steps with a rising learning rate")
+    warmup_steps: int | None = outcome(None, "steps with a rising learning rate, instead of the fraction")
+    warmup_samples: int | None = outcome(None, "the same, counted in samples")
+    warmup_tokens: int | None = outcome(None, "the same, counted in tokens")
     decay_fraction: float = outcome(0.2, "wsd: fraction of the steps with a falling learning rate")
+    decay_steps: int | None = outcome(None, "wsd: steps with a falling learning rate, instead of the fraction")
+    decay_samples: int | None = outcome(None, "the same, counted in samples")
+    decay_tokens: int | None = outcome(None, "the same, counted in tokens")
     decay: str = outcome("linear", "wsd: shape of the fall", DECAYS)
     weight_decay: float = outcome(0.1, "AdamW's weight decay; not for norms")
     beta1: float = outcome(0.9, "AdamW's first moment")
     beta2: float = outcome(0.95, "AdamW's second moment")
     epsilon: float = outcome(1e-8, "AdamW's epsilon")
     clip: float = outcome(1.0, "largest gradient norm; 0 clips nothing")
+    init_from: str = manner("", "checkpoint (a run's folder or iter_…) whose weights the run starts from")
+    init_optimizer: bool = outcome(False, "with `init_from`: start with its optimizer's moments too")
     reset_attention_mask: bool = outcome(True, "tokens do not look past an end of document")
     reset_position_ids: bool = outcome(True, "positions start anew after an end of document")
     eod_mask_loss: bool = outcome(False, "no loss for what follows an end of document")
@@ -93,7 +105,7 @@ def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
         raise RecipeError(f"no preset `{name_or_path}`", hint=f"give one of {names}, or the path of a YAML file")
     sections, lines = _read_sections(path)
-    training = {**sections["training"], **(overrides or {})}
+    training = overlay(sections["training"], overrides or {})
     faults = [
         *_faults(TrainingConfig, training, "training"),
         *_faults(ModelConfig, sections["model"], "model", optional=("vocabulary_size",)),
@@ -106,31 +118,10 @@ def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     return Preset(name=path.stem, model=sections["model"], training=TrainingConfig(**training))
 
 
-def effective_steps(config: TrainingConfig, train_tokens: int) -> int:
-    """The steps of a run: as told, or as many as one pass over the tokens fills, at least one."""
-    return config.steps or max(1, (train_tokens - 1) // (config.sequence_length * config.global_batch))
-
-
-def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
-    """Learning rate of the 1-based `step` of `steps`; the formulas of Megatron's OptimizerParamScheduler."""
-    high, low = config.learning_rate, config.min_learning_rate
-    warmup = round(config.warmup_fraction * steps)
-    if step <= warmup:
-        return high * step / warmup
-    start = warmup if config.schedule != "wsd" else max(warmup, steps - round(config.decay_fraction * steps))
-    if config.schedule == "constant" or step <= start:
-        return high
-    shape = config.decay if config.schedule == "wsd" else config.schedule
-    return low + _remaining(shape, (step - start) / (steps - start)) * (high - low)
-
-
-def _remaining(shape: str, progress: float) -> float:
-    """What is left of the range between highest and lowest rate after `progress` (0 to 1) of the fall."""
-    if shape == "cosine":
-        return 0.5 * (1 + cos(pi * progress))
-    if shape == "exponential":
-        return 2 * float(0.5**progress) - 1
-    return 1 - (sqrt(progress) if shape == "minus_sqrt" else progress)
+def overlay(training: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Training fields with others laid over them: whoever tells a length in tokens means no more the one in steps."""
+    replaced = {name for ways in (LENGTHS, WARMUPS, FALLS) if set(ways) & set(overrides) for name in ways}
+    return {**{name: value for name, value in training.items() if name not in replaced}, **overrides}
 
 
 def _read_sections(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
@@ -188,11 +179,7 @@ def _model_faults(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _training_faults(config: TrainingConfig, model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    faults = []
-    for name in ("steps", "sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            faults.append((name, f"is {value}; it must be at least 1"))
+    faults = [*_range_faults(config), *_duration_faults(config)]
     if config.keep < 2:
         faults.append(("keep", f"is {config.keep}; it must be at least 2"))
     if config.learning_rate <= 0 or not 0 <= config.min_learning_rate <= config.learning_rate:
@@ -200,9 +187,34 @@ def _training_faults(config: TrainingConfig, model: Mapping[str, Any]) -> list[t
     if config.sequence_length > model["max_positions"]:
         limit = model["max_positions"]
         faults.append(("sequence_length", f"is {config.sequence_length}; the model has {limit} positions"))
-    for name in ("warmup_fraction", "decay_fraction"):
-        if not 0 <= getattr(config, name) <= 1:
-            faults.append((name, f"is {getattr(config, name)}; it must be between 0 and 1"))
+    return faults
+
+
+def _range_faults(config: TrainingConfig) -> list[tuple[str, str]]:
+    """Values that are too small or too large, whatever the others are."""
+    counts = ("sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every")
+    shares = ("warmup_fraction", "decay_fraction")
+    values = {name: getattr(config, name) for name in (*counts, *shares, *LENGTHS, *WARMUPS[1:], *FALLS[1:])}
+    faults = [
+        (name, f"is {values[name]}; it must be at least 1")
+        for name in (*LENGTHS, *counts)
+        if values[name] is not None and values[name] < 1
+    ]
+    faults += [
+        (name, f"is {values[name]}; it must be between 0 and 1") for name in shares if not 0 <= values[name] <= 1
+    ]
+    floors = {name: values[name] or 0 for name in (*WARMUPS[1:], *FALLS[1:])}
+    faults += [(name, f"is {value}; it must not be negative") for name, value in floors.items() if value < 0]
+    return faults
+
+
+def _duration_faults(config: TrainingConfig) -> list[tuple[str, str]]:
+    """A duration told twice: nobody can know which of both is meant."""
+    faults = []
+    for ways in (LENGTHS, WARMUPS[1:], FALLS[1:]):
+        told = [name for name in ways if getattr(config, name) is not None]
+        if len(told) > 1:
+            faults.append((told[1], f"is told beside `{told[0]}`; give one of {', '.join(ways)}"))
     return faults
 
 

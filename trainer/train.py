@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from storage.errors import disk_errors
 from trainer.checkpoints.folders import DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
+from trainer.checkpoints.parents import find_parent, start_from
 from trainer.compute import autocast, batch_mask, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
@@ -30,7 +31,8 @@ from trainer.optimizer import load_model, make_optimizer, model_tensors, restore
 from trainer.parallel.shares import Share
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
-from trainer.settings import Preset, learning_rate_at
+from trainer.schedules import learning_rate_at
+from trainer.settings import Preset
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -94,6 +96,9 @@ class Run:
             self.step = checkpoint.step
             load_model(self.model, checkpoint.model())
             restore_training(self.optimizer, self.model, checkpoint.training())
+        elif parent := find_parent(self.config.init_from, self.plan.vocabulary):
+            start_from(parent, self.model, self.optimizer if self.config.init_optimizer else None)
+            self.say(f"starting from {parent.folder}, step {parent.step}")
         self.world.wait()
         self._introduce()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import RecipeError
-from trainer.settings import DECAYS, PRESETS, Preset, effective_steps, learning_rate_at, load_preset
+from trainer.schedules import effective_steps, learning_rate_at
+from trainer.settings import DECAYS, PRESETS, Preset, load_preset
 
 MakePreset = Callable[..., Preset]
 
@@ -48,6 +49,10 @@ def test_everything_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
         ({"learning_rate": -1.0}, "must be positive"),
         ({"warmup_fraction": 2.0}, "between 0 and 1"),
         ({"precision": "fp8"}, "one of auto, bf16, fp32"),
+        ({"warmup_tokens": -1}, "must not be negative"),
+        ({"train_tokens": 0}, "must be at least 1"),
+        ({"train_samples": 100, "train_tokens": 5}, "is told beside `train_samples`"),
+        ({"decay_steps": 100, "decay_tokens": 5}, "is told beside `decay_steps`"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict[str, object], message: str) -> None:
@@ -101,3 +106,39 @@ def test_without_steps_a_run_is_one_pass(make_preset: MakePreset) -> None:
     assert effective_steps(config, 32 * 4 * 10) == 9
     assert effective_steps(config, 5) == 1
     assert effective_steps(make_preset(steps=7).training, 5) == 7
+
+
+def test_lengths_are_told_in_steps_samples_or_tokens(make_preset: MakePreset) -> None:
+    for told in ({"steps": 9}, {"train_samples": 39}, {"train_tokens": 9 * 4 * 32 + 5}):
+        config = make_preset(**{"steps": None, **told}).training
+        assert effective_steps(config, 10**9) == 9
+
+
+def test_a_length_on_the_command_line_replaces_the_presets_own() -> None:
+    training = load_preset("tiny", {"train_tokens": 256 * 4 * 20, "warmup_samples": 8}).training
+    assert (training.steps, training.train_tokens) == (None, 20_480)
+    assert (training.warmup_fraction, training.warmup_samples) == (0.05, 8)
+    assert effective_steps(training, 1) == 20
+
+
+def test_warmup_counts_samples_as_openseek_does(make_preset: MakePreset) -> None:
+    """OpenSeek-Small-v1-Baseline: 3e-3 after 2,048,000 samples at 1,024 a step; its log's first line says 1.5e-6."""
+    changes = {"learning_rate": 3e-3, "min_learning_rate": 3e-4, "global_batch": 1024, "sequence_length": 4096}
+    for told in ({"warmup_samples": 2_048_000}, {"warmup_tokens": 2_048_000 * 4096}, {"warmup_steps": 2000}):
+        config = make_preset(**changes, **told).training
+        assert learning_rate_at(1, 24_000, config) == pytest.approx(1.5e-6)
+        assert learning_rate_at(2000, 24_000, config) == 3e-3
+        assert learning_rate_at(13_000, 24_000, config) == pytest.approx(1.65e-3)
+        assert learning_rate_at(24_000, 24_000, config) == pytest.approx(3e-4)
+
+
+def test_a_warmup_may_end_between_two_steps(make_preset: MakePreset) -> None:
+    config = make_preset(learning_rate=1.0, schedule="constant", warmup_samples=10).training
+    assert [learning_rate_at(step, 9, config) for step in (1, 2, 3)] == pytest.approx([0.4, 0.8, 1.0])
+
+
+def test_the_fall_of_wsd_in_samples_and_tokens(make_preset: MakePreset) -> None:
+    for told in ({"decay_steps": 20}, {"decay_samples": 80}, {"decay_tokens": 80 * 32}):
+        found = rates(make_preset, schedule="wsd", warmup_fraction=0.0, **told)
+        assert found[:80] == [1.0] * 80
+        assert found[80:] == pytest.approx([1 - 0.9 * k / 20 for k in range(1, 21)])

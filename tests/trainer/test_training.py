@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from storage.errors import DatasetError, ModelError, ResourceError
 from trainer import plans
-from trainer.checkpoints.folders import checkpoint_folder, latest_checkpoint
+from trainer.checkpoints.folders import Checkpoint, checkpoint_folder, latest_checkpoint
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
 from trainer.parallel.world import join_world
@@ -37,6 +38,12 @@ def run_loop(data: Path, preset: Preset, out: Path, tell: Callable[[str], None] 
         run.resume()
         run.train()
     return read_metrics(out / "metrics.jsonl")
+
+
+def latest(out: Path) -> Checkpoint:
+    checkpoint = latest_checkpoint(out)
+    assert checkpoint
+    return checkpoint
 
 
 def losses(rows: list[dict[str, Any]]) -> list[float]:
@@ -165,3 +172,56 @@ def test_no_room_for_the_checkpoints_is_told_before_the_first_step(
     monkeypatch.setattr(plans.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(ResourceError, match="3 more checkpoints take 1 MB, 0 MB are free"):
         train(mixture_folder, make_preset(), tmp_path, tell=silent)
+
+
+def test_a_run_starts_from_the_weights_of_another(
+    trained: Path, mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    still = {"steps": 1, "learning_rate": 1e-9, "warmup_fraction": 0.0}
+    last = read_metrics(trained / "metrics.jsonl")[-1]["loss"]
+    told: list[str] = []
+    rows = run_loop(mixture_folder, make_preset(**still, init_from=str(trained)), tmp_path / "on", told.append)
+    assert (
+        rows[0]["loss"] == pytest.approx(last, abs=0.4)
+        and rows[0]["loss"] < 3 < losses(run_loop(mixture_folder, make_preset(**still), tmp_path / "new"))[0]
+    )
+    assert f"starting from {checkpoint_folder(trained, 150)}, step 150" in told
+    weights = [latest(folder).model()["norm.weight"] for folder in (trained, tmp_path / "on")]
+    assert weights[0].allclose(weights[1])
+
+
+@pytest.mark.parametrize("with_optimizer", [False, True])
+def test_the_moments_come_along_when_asked_for(
+    trained: Path, mixture_folder: Path, tmp_path: Path, make_preset: MakePreset, with_optimizer: bool
+) -> None:
+    preset = make_preset(steps=1, init_from=str(trained), init_optimizer=with_optimizer)
+    run_loop(mixture_folder, preset, tmp_path)
+    assert latest(tmp_path).training()["optimizer.norm.weight.step"].item() == (151 if with_optimizer else 1)
+
+
+def test_the_parent_counts_by_its_content(
+    trained: Path, mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    """A moved parent resumes the same run; another parent is another run."""
+    shutil.copytree(trained, tmp_path / "moved")
+    shutil.rmtree(checkpoint_folder(tmp_path / "moved", 150))
+    preset = make_preset(steps=1, init_from=str(trained))
+    run_loop(mixture_folder, preset, tmp_path / "out")
+    shutil.copytree(checkpoint_folder(trained, 150), tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").rename(checkpoint_folder(tmp_path, 150))
+    run_loop(mixture_folder, make_preset(steps=1, init_from=str(checkpoint_folder(tmp_path, 150))), tmp_path / "out")
+    earlier = make_preset(steps=1, init_from=str(checkpoint_folder(tmp_path / "moved", 100)))
+    with pytest.raises(DatasetError, match="parent: .* there, .* now"):
+        run_loop(mixture_folder, earlier, tmp_path / "out")
+
+
+def test_a_parent_of_another_tokenizer_is_refused(
+    trained: Path, fresh_mixture: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    path = fresh_mixture / "tokenizer.json"
+    path.write_text(path.read_text() + "\n")
+    vocabulary = json.loads((fresh_mixture / "vocabulary.json").read_bytes())
+    changed = {**vocabulary, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (fresh_mixture / "vocabulary.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelError, match="the model to start from learned tokenizer"):
+        run_loop(fresh_mixture, make_preset(init_from=str(trained)), tmp_path)

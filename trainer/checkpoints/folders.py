@@ -26,7 +26,7 @@ from torch import Tensor
 
 from storage.commit import TEMPORARY_PREFIX, sync_folder, write_atomically
 from storage.errors import ModelError, ResourceError, disk_errors
-from storage.identity import hash_file
+from storage.identity import fingerprint, hash_file
 
 TRACKER_FILE = "latest_checkpointed_iteration.txt"
 STATE_FILE = "state.json"
@@ -52,6 +52,11 @@ class Checkpoint:
     @property
     def step(self) -> int:
         return int(self.state["step"])
+
+    @property
+    def identity(self) -> str:
+        """32 hex digits of the content of its files, wherever they lie."""
+        return fingerprint(self.state["files"])
 
     def model(self) -> dict[str, Tensor]:
         return _load(self.folder / MODEL_FILE)
