@@ -1,4 +1,4 @@
-"""How the products are computed here: precision, threads, masks."""
+"""How the products are computed here: precision, threads, documents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from trainer.data.batches import Batch
-from trainer.models.llama import document_mask
 from trainer.settings import TrainingConfig
 
 
@@ -30,7 +29,6 @@ def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
-def batch_mask(batch: Batch, config: TrainingConfig) -> Tensor | None:
-    """Block-diagonal where documents are kept apart, else none (causal)."""
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    return document_mask(batch.documents, dtype) if config.reset_attention_mask else None
+def separate_documents(batch: Batch, config: TrainingConfig) -> Tensor | None:
+    """The documents that attention keeps apart; none where it may look past them (causal)."""
+    return batch.documents if config.reset_attention_mask else None

@@ -22,7 +22,8 @@ from trainer.checkpoints.folders import read_tracker, remove_leftovers, saved_st
 from trainer.checkpoints.parents import find_parent
 from trainer.compute import choose_precision
 from trainer.data.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
-from trainer.models.llama import Llama, ModelConfig, count_parameters
+from trainer.models.contract import ModelConfig
+from trainer.models.kinds import build_model, count_parameters
 from trainer.parallel.world import World
 from trainer.schedules import effective_steps
 from trainer.settings import Preset, TrainingConfig
@@ -137,7 +138,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_room(out: Path, plan: Plan) -> None:
     """Refuse to start when the disk cannot hold the checkpoints: weights and two moments, one more than are kept."""
     with torch.device("meta"):
-        size_bytes = 12 * count_parameters(Llama(plan.model))
+        size_bytes = 12 * count_parameters(build_model(plan.model))
     missing = max(0, plan.training.keep + 1 - len(saved_steps(out)))
     needed, free = missing * size_bytes, shutil.disk_usage(out).free
     if free < needed:

@@ -16,7 +16,8 @@ from typing import Any, get_type_hints
 import yaml
 
 from storage.errors import RecipeError
-from trainer.models.llama import ModelConfig
+from trainer.models.contract import ModelConfig
+from trainer.models.kinds import DEFAULT_KIND, KINDS, read_config
 
 PRESETS = Path(__file__).parent / "presets"
 SCHEDULES = ("cosine", "linear", "constant", "wsd")
@@ -90,7 +91,7 @@ class Preset:
 
     def model_config(self, padded_vocabulary_size: int) -> ModelConfig:
         """The shape for a vocabulary; the preset's own size wins."""
-        return ModelConfig(**{"vocabulary_size": padded_vocabulary_size, **self.model})
+        return read_config({"vocabulary_size": padded_vocabulary_size, **self.model})
 
 
 def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Preset:
@@ -108,10 +109,10 @@ def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     training = overlay(sections["training"], overrides or {})
     faults = [
         *_faults(TrainingConfig, training, "training"),
-        *_faults(ModelConfig, sections["model"], "model", optional=("vocabulary_size",)),
+        *_model_faults(sections["model"]),
     ]
     if not faults:
-        faults = [*_model_faults(sections["model"]), *_training_faults(TrainingConfig(**training), sections["model"])]
+        faults = _training_faults(TrainingConfig(**training), sections["model"])
     if faults:
         told = "\n".join(f"    {_line_of(key, lines)}`{key}` {fault}" for key, fault in faults)
         raise RecipeError(f"this preset cannot be used:\n{told}", at=str(path), hint="mend these and start again")
@@ -170,12 +171,12 @@ def _is_a(value: object, kind: Any) -> bool:
 
 
 def _model_faults(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    faults = []
-    if model["hidden_size"] % (2 * model["num_heads"]):
-        faults.append(("num_heads", f"is {model['num_heads']}; hidden_size must be an even multiple of it"))
-    if model["num_heads"] % model["num_kv_heads"]:
-        faults.append(("num_kv_heads", f"is {model['num_kv_heads']}; num_heads must be a multiple of it"))
-    return faults
+    """What is wrong with a shape, its vocabulary size aside."""
+    kind = model.get("kind", DEFAULT_KIND)
+    if kind not in KINDS:
+        return [("kind", f"is `{kind}`; it must be one of {', '.join(KINDS)}")]
+    faults = _faults(KINDS[kind].config, model, "model", optional=("vocabulary_size",))
+    return faults or read_config({"vocabulary_size": 1, **model}).faults()
 
 
 def _training_faults(config: TrainingConfig, model: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from storage.errors import disk_errors
 from trainer.checkpoints.folders import DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
 from trainer.checkpoints.parents import find_parent, start_from
-from trainer.compute import autocast, batch_mask, usable_threads
+from trainer.compute import autocast, separate_documents, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
 from trainer.evaluation.held_out import evaluate_model, write_evaluation
 from trainer.metrics import MetricsFile, StepMetrics, log_line
-from trainer.models.llama import Llama, count_parameters, flops_per_token
+from trainer.models.contract import Losses
+from trainer.models.kinds import build_model, count_parameters
 from trainer.optimizer import load_model, make_optimizer, model_tensors, restore_training, training_tensors
 from trainer.parallel.shares import Share
 from trainer.parallel.world import World, join_world
@@ -67,7 +68,7 @@ class Run:
     def __init__(self, mixture: Mixture, plan: Plan, out: Path, world: World, say: Tell) -> None:
         self.mixture, self.plan, self.out, self.world, self.say = mixture, plan, out, world, say
         self.config = plan.training
-        self.model = Llama(plan.model)
+        self.model = build_model(plan.model)
         self.model.initialize(self.config.seed)
         torch.manual_seed(self.config.seed)
         self.model.to(world.device)
@@ -129,9 +130,9 @@ class Run:
         self.model.train()
         batches = [batch.to(self.world.device) for batch in self._batches(self.step)]
         total_weight = self.share.sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
-        loss = self.share.backward(batches, lambda model, batch: self._loss(model, batch) / total_weight)
+        losses = self.share.backward(batches, lambda model, batch: self._losses(model, batch).scaled(1 / total_weight))
         norm = self.share.clip(self.config.clip)
-        nats, grad_norm = float(self.share.sum(loss)), float(norm)
+        nats, grad_norm = float(self.share.sum(losses.nats)), float(norm)
         if not (math.isfinite(nats) and math.isfinite(grad_norm)):
             raise self._divergence(nats, grad_norm)
         rate = learning_rate_at(self.step + 1, self.plan.steps, self.config)
@@ -139,6 +140,7 @@ class Run:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.model.after_step(self.world.sum)
         self.step += 1
         return nats, grad_norm
 
@@ -182,10 +184,10 @@ class Run:
         end = self.mixture.vocabulary.end_of_document
         return [make_batch([self.samples[start + row] for row in range(micro)], end, self.config) for start in starts]
 
-    def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        mask = batch_mask(batch, self.config)
+    def _losses(self, model: nn.Module, batch: Batch) -> Losses:
+        documents = separate_documents(batch, self.config)
         with autocast(self.world.device, self.config):
-            return cast(Tensor, model(batch.tokens, batch.positions, mask, batch.labels, batch.weights))
+            return cast(Losses, model(batch.tokens, batch.positions, documents, batch.labels, batch.weights))
 
     def _save_if_due(self, file: MetricsFile | None) -> None:
         if self.step % self.config.save_every and self.step != self.plan.steps:
@@ -211,7 +213,7 @@ class Run:
             metrics,
             steps=self.plan.steps,
             global_batch=self.config.global_batch,
-            flops_per_token=flops_per_token(self.plan.model, self.config.sequence_length),
+            flops_per_token=self.plan.model.flops_per_token(self.config.sequence_length),
             processes=self.world.size,
         )
 

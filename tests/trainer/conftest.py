@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from storage.megatron import IndexedWriter, token_dtype
-from trainer.models.llama import ModelConfig
+from trainer.models.llama import LlamaConfig
 from trainer.settings import Preset, TrainingConfig
 from trainer.train import train
 
@@ -130,9 +130,9 @@ def make_preset() -> Callable[..., Preset]:
 
 
 @pytest.fixture(scope="session")
-def shape() -> Callable[..., ModelConfig]:
-    def make(**changes: Any) -> ModelConfig:
-        return ModelConfig(**{"vocabulary_size": 384, **SHAPE, **changes})
+def shape() -> Callable[..., LlamaConfig]:
+    def make(**changes: Any) -> LlamaConfig:
+        return LlamaConfig(**{"vocabulary_size": 384, **SHAPE, **changes})
 
     return make
 

@@ -16,7 +16,7 @@ from storage.errors import DatasetError
 from storage.megatron import IndexedWriter
 from trainer.data.batches import TrainingSamples, cut_documents, make_batch
 from trainer.data.mixture import open_mixture
-from trainer.models.llama import document_mask
+from trainer.models.attention import document_mask
 from trainer.settings import Preset
 
 

@@ -10,22 +10,17 @@ import torch
 import torch.nn.functional as F
 
 from trainer.data.batches import cut_documents
-from trainer.models.llama import (
-    Llama,
-    ModelConfig,
-    attend,
-    count_parameters,
-    document_mask,
-    flops_per_token,
-    summed_loss,
-)
+from trainer.models.attention import attend, document_mask
+from trainer.models.kinds import build_model, count_parameters
+from trainer.models.llama import Llama, LlamaConfig
+from trainer.models.loss import summed_loss
 from trainer.settings import load_preset
 
 END = 0
-Shape = Callable[..., ModelConfig]
+Shape = Callable[..., LlamaConfig]
 
 
-def initialized(config: ModelConfig) -> Llama:
+def initialized(config: LlamaConfig) -> Llama:
     model = Llama(config)
     model.initialize(3)
     return model.eval()
@@ -39,7 +34,7 @@ def test_packed_logits_are_those_of_each_document_alone(shape: Shape, changes: d
     packed = np.array([sum(documents, [])])
     numbers, positions = cut_documents(packed, END)
     with torch.no_grad():
-        together = model(torch.tensor(packed), torch.tensor(positions), document_mask(torch.tensor(numbers)))[0]
+        together = model(torch.tensor(packed), torch.tensor(positions), torch.tensor(numbers))[0]
         alone = [model(torch.tensor([d]), torch.arange(len(d)).unsqueeze(0))[0] for d in documents]
     assert float(together.abs().max()) > 0.1
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
@@ -65,7 +60,7 @@ def test_chunked_loss_and_gradients_are_the_plain_ones(vocabulary: int) -> None:
     weights = torch.rand(300, generator=generator) * (torch.rand(300, generator=generator) > 0.2)
     plain = (F.cross_entropy(rows @ head.T, labels, reduction="none") * weights).sum()
     expected = torch.autograd.grad(plain * 0.5, [rows, head])
-    ours = summed_loss(rows, head, labels, weights)
+    ours, _ = summed_loss(rows, head, labels, weights)
     found = torch.autograd.grad(ours * 0.5, [rows, head])
     torch.testing.assert_close(ours, plain)
     for mine, other in zip(found, expected, strict=True):
@@ -74,23 +69,23 @@ def test_chunked_loss_and_gradients_are_the_plain_ones(vocabulary: int) -> None:
 
 def test_the_loss_of_a_hopeless_label_is_finite() -> None:
     rows, head = torch.tensor([[300.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    assert float(summed_loss(rows, head, torch.tensor([1]), torch.ones(1))) == 600.0
+    assert float(summed_loss(rows, head, torch.tensor([1]), torch.ones(1))[0]) == 600.0
 
 
 def test_chuxin_has_its_published_number_of_parameters() -> None:
     with torch.device("meta"):
-        model = Llama(load_preset("chuxin-1.6b").model_config(100_096))
+        model = build_model(load_preset("chuxin-1.6b").model_config(100_096))
     assert count_parameters(model) == 1_652_656_128
 
 
 def test_tiny_is_tiny() -> None:
     config = load_preset("tiny").model_config(8_192)
     with torch.device("meta"):
-        model = Llama(config)
+        model = build_model(config)
     outside = count_parameters(model) - 8_192 * config.hidden_size
     assert 1_000_000 < outside < 2_000_000
     products = 6 * sum(p.numel() for p in model.parameters() if p.dim() > 1)
-    assert products < flops_per_token(config, 256) < 1.3 * products
+    assert products < config.flops_per_token(256) < 1.3 * products
 
 
 def test_weights_come_from_the_seed_alone(shape: Shape) -> None:

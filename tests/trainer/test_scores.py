@@ -15,7 +15,7 @@ from trainer.checkpoints.trained import Trained, open_trained
 from trainer.data.mixture import open_mixture
 from trainer.evaluation.held_out import evaluate_model, fit_unigram, packed_batches
 from trainer.exchange.export import export_model
-from trainer.models.llama import Llama, ModelConfig
+from trainer.models.llama import Llama, LlamaConfig
 from trainer.parallel.world import World
 from trainer.serving.generate import Sampling, generate_tokens
 from trainer.settings import Preset
@@ -36,7 +36,7 @@ def test_every_heldout_token_is_scored_once_in_order(mixture_folder: Path, make_
 
 
 def test_a_model_that_knows_nothing_takes_the_logarithm_of_its_vocabulary(
-    mixture_folder: Path, make_preset: MakePreset, shape: Callable[..., ModelConfig]
+    mixture_folder: Path, make_preset: MakePreset, shape: Callable[..., LlamaConfig]
 ) -> None:
     model = Llama(shape(tied_embeddings=False))
     torch.nn.init.zeros_(model.head.weight)
@@ -84,7 +84,7 @@ def test_text_longer_than_the_context_goes_on(opened: Trained) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"tied_embeddings": False, "num_kv_heads": 4}])
 def test_transformers_computes_the_same_logits(
-    opened: Trained, tmp_path: Path, shape: Callable[..., ModelConfig], changes: dict[str, object]
+    opened: Trained, tmp_path: Path, shape: Callable[..., LlamaConfig], changes: dict[str, object]
 ) -> None:
     transformers = pytest.importorskip("transformers")
     model = opened.model

@@ -41,6 +41,22 @@ def test_everything_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("  kind: elman\n", "line 2: `kind` is `elman`; it must be one of llama"),
+        ("  num_kv_heads: 2\n", "`num_kv_heads` is 2; num_heads must be a multiple of it"),
+        ("  num_kv_heads: 0\n", "`num_kv_heads` is 0; it must be at least 1"),
+    ],
+)
+def test_shapes_that_no_model_has_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    text = (PRESETS / "tiny.yaml").read_text()
+    text = text[text.index("model:") :].replace("  num_kv_heads: 3\n", "" if "kv" in line else "  num_kv_heads: 3\n")
+    (tmp_path / "mine.yaml").write_text(text.replace("model:\n", f"model:\n{line}"))
+    with pytest.raises(RecipeError, match=message):
+        load_preset(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"sequence_length": 4_096}, "the model has 512 positions"),

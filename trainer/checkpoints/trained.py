@@ -10,7 +10,8 @@ from typing import Any
 from storage.errors import ModelError
 from trainer.checkpoints.folders import find_checkpoint
 from trainer.data.mixture import TOKENIZER_FILE, Vocabulary, read_vocabulary
-from trainer.models.llama import Llama, ModelConfig
+from trainer.models.contract import LanguageModel
+from trainer.models.kinds import build_model, read_config
 from trainer.optimizer import load_model
 from trainer.settings import TrainingConfig
 
@@ -20,7 +21,7 @@ class Trained:
     """`folder` is the run's, with the tokenizer beside the checkpoints."""
 
     folder: Path
-    model: Llama
+    model: LanguageModel
     training: TrainingConfig
     vocabulary: Vocabulary
     step: int
@@ -49,7 +50,7 @@ def open_trained(path: Path) -> Trained:
     checkpoint = find_checkpoint(path)
     run: Mapping[str, Any] = checkpoint.state["run"]
     try:
-        model = Llama(ModelConfig(**run["model"]))
+        model = build_model(read_config(run["model"]))
         training = TrainingConfig(**run["training"])
     except (KeyError, TypeError) as error:
         raise ModelError(f"{checkpoint.folder.name} was written by another version: {error}", at=str(path)) from error

@@ -20,10 +20,11 @@ import torch
 
 from storage.commit import write_atomically
 from storage.megatron import IndexedReader
-from trainer.compute import autocast, batch_mask
+from trainer.compute import autocast, separate_documents
 from trainer.data.batches import Batch, make_batch
 from trainer.data.mixture import TOKENIZER_FILE, Mixture
-from trainer.models.llama import Llama, count_parameters
+from trainer.models.contract import LanguageModel, Losses
+from trainer.models.kinds import count_parameters
 from trainer.parallel.world import World
 from trainer.serving.generate import Sampling, generate_text, open_tokenizer
 from trainer.settings import TrainingConfig
@@ -66,7 +67,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: Llama, mixture: Mixture, config: TrainingConfig, world: World, *, prompts: tuple[str, ...] = ()
+    model: LanguageModel, mixture: Mixture, config: TrainingConfig, world: World, *, prompts: tuple[str, ...] = ()
 ) -> Evaluation:
     """Score every held-out source and let the model write; the processes of `world` share the scoring."""
     unigram_nats = fit_unigram(mixture)
@@ -97,7 +98,7 @@ def write_evaluation(path: Path, evaluation: Evaluation, *, step: int, tokens: i
 
 @torch.no_grad()
 def score_readers(
-    model: Llama, readers: Sequence[IndexedReader], end_of_document: int, config: TrainingConfig, world: World
+    model: LanguageModel, readers: Sequence[IndexedReader], end_of_document: int, config: TrainingConfig, world: World
 ) -> float:
     """Σ nats over all tokens of the readers."""
     model.eval()
@@ -107,7 +108,9 @@ def score_readers(
             continue
         own = batch.to(world.device)
         with autocast(world.device, config):
-            total += model(own.tokens, own.positions, batch_mask(own, config), own.labels, own.weights)
+            documents = separate_documents(own, config)
+            losses: Losses = model(own.tokens, own.positions, documents, own.labels, own.weights)
+        total += losses.nats
     return float(world.sum(total))
 
 
@@ -158,7 +161,7 @@ def count_tokens(readers: Sequence[IndexedReader], size: int) -> Floats:
 
 
 def write_samples(
-    model: Llama, mixture: Mixture, config: TrainingConfig, prompts: tuple[str, ...]
+    model: LanguageModel, mixture: Mixture, config: TrainingConfig, prompts: tuple[str, ...]
 ) -> list[dict[str, str]]:
     """What the model writes: after `prompts`, or from nothing and after the first words of held-out texts."""
     tokenizer = open_tokenizer(mixture.folder / TOKENIZER_FILE)

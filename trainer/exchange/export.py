@@ -14,12 +14,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from storage.commit import write_atomically
+from storage.errors import ModelError
 from trainer.checkpoints.trained import Trained
-from trainer.models.llama import Llama, ModelConfig
+from trainer.models.llama import Llama, LlamaConfig
 
 
 def export_model(trained: Trained, out: Path) -> list[Path]:
     """Write `config.json`, `generation_config.json`, `model.safetensors` and the tokenizer's files into `out`."""
+    if not isinstance(trained.model, Llama):
+        raise ModelError(f"a model of kind {trained.model.config.kind} cannot be exported yet")
     end = trained.vocabulary.end_of_document
     tokenizer = trained.tokenizer_file.read_bytes()
     end_token = next((row["content"] for row in json.loads(tokenizer)["added_tokens"] if row["id"] == end), None)
@@ -37,7 +40,7 @@ def export_model(trained: Trained, out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def llama_config(config: ModelConfig, end_of_document: int) -> dict[str, Any]:
+def llama_config(config: LlamaConfig, end_of_document: int) -> dict[str, Any]:
     """`config.json` of LlamaForCausalLM."""
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -1,1 +1,1 @@
-"""What a model is: one file a kind, each with its shape, its forward pass and its first weights."""
+"""What a model is: one file a kind, the layers they share, and one contract for all of them."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from trainer.data.batches import Batch
+from trainer.models.contract import Losses
 from trainer.parallel.world import World
 
-LossOf = Callable[[nn.Module, Batch], Tensor]
+LossOf = Callable[[nn.Module, Batch], Losses]
 
 
 class Share:
@@ -29,13 +31,11 @@ class Share:
         self.data_rank, self.data_size = world.rank, world.size
         self.module = world.share(model)
 
-    def backward(self, batches: Sequence[Batch], loss_of: LossOf) -> Tensor:
+    def backward(self, batches: Sequence[Batch], loss_of: LossOf) -> Losses:
         """Gradients of the sum of `loss_of` over the batches of all processes; returns this process's part of it."""
-        loss = torch.zeros((), device=self.world.device)
-        for batch in batches[:-1]:
-            with self.world.accumulate(self.module):
-                loss += self._backward(batch, loss_of)
-        return loss + self._backward(batches[-1], loss_of)
+        with self.world.accumulate(self.module):
+            parts = [self._backward(batch, loss_of) for batch in batches[:-1]]
+        return reduce(Losses.plus, [*parts, self._backward(batches[-1], loss_of)])
 
     def clip(self, limit: float) -> Tensor:
         """Shorten the gradient to `limit` (0: leave it); returns the norm that it had."""
@@ -45,7 +45,7 @@ class Share:
         """The sum over all samples of what each process has of its own, in place."""
         return self.world.sum(tensor)
 
-    def _backward(self, batch: Batch, loss_of: LossOf) -> Tensor:
-        loss = loss_of(self.module, batch)
-        torch.autograd.backward(loss * self.data_size)  # DistributedDataParallel divides by the number of processes
-        return loss.detach()
+    def _backward(self, batch: Batch, loss_of: LossOf) -> Losses:
+        losses = loss_of(self.module, batch)
+        torch.autograd.backward(losses.total * self.data_size)  # DistributedDataParallel divides by their number
+        return losses.detached()

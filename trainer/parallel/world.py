@@ -48,7 +48,7 @@ class World:
 
     def share(self, model: nn.Module) -> nn.Module:
         """The model, its gradients averaged over the processes after each backward pass."""
-        return DistributedDataParallel(model) if self.size > 1 else model
+        return DistributedDataParallel(model, broadcast_buffers=False) if self.size > 1 else model
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
         """While gradients of one step are still being added up, processes need not exchange them."""

@@ -15,10 +15,10 @@ import torch
 from tokenizers import Tokenizer
 
 from storage.errors import ModelError
-from trainer.compute import autocast, batch_mask
+from trainer.compute import autocast, separate_documents
 from trainer.data.batches import make_batch
 from trainer.data.mixture import Vocabulary
-from trainer.models.llama import Llama
+from trainer.models.contract import LanguageModel
 from trainer.settings import TrainingConfig
 
 
@@ -42,7 +42,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
 
 @torch.no_grad()
 def generate_tokens(
-    model: Llama, prompt: Sequence[int], vocabulary: Vocabulary, config: TrainingConfig, sampling: Sampling
+    model: LanguageModel, prompt: Sequence[int], vocabulary: Vocabulary, config: TrainingConfig, sampling: Sampling
 ) -> list[int]:
     """The ids that follow `prompt`, up to end-of-document (left out) or `max_tokens`."""
     model.eval()
@@ -54,7 +54,7 @@ def generate_tokens(
         row = np.array([*ids[-window:], vocabulary.end_of_document], dtype=np.int64)
         batch = make_batch([row], vocabulary.end_of_document, config).to(device)
         with autocast(device, config):
-            logits = model(batch.tokens, batch.positions, batch_mask(batch, config))[0, -1]
+            logits = model(batch.tokens, batch.positions, separate_documents(batch, config))[0, -1]
         chosen = choose_token(logits[: vocabulary.size].float().cpu(), sampling, random)
         if chosen == vocabulary.end_of_document:
             break
@@ -72,7 +72,7 @@ def choose_token(logits_V: torch.Tensor, sampling: Sampling, random: torch.Gener
 
 
 def generate_text(
-    model: Llama,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str,
     vocabulary: Vocabulary,

@@ -1,0 +1,144 @@
+"""What all kinds of models have in common: a frozen shape, and tokens to logits or to a summed loss.
+
+Whatever the kind, a document's logits in a packed sample equal those of the document alone: `positions` start anew
+with each document, and tokens of different `documents` do not see each other. Dropout, z-loss and recomputation are
+attributes that the loop may change between steps; dropout covers embeddings and what blocks add to the residual
+stream, never the attention weights, so that fused attention stays possible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from trainer.models.loss import compute_dtype, summed_loss
+
+Fault = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What every shape has; sizes in elements. Each kind adds its own fields."""
+
+    kind: str
+    vocabulary_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    max_positions: int
+    norm_epsilon: float = 1e-5
+    tied_embeddings: bool = True
+    init_std: float = 0.02
+
+    def faults(self) -> list[Fault]:
+        """(field, what is wrong with it) of a shape that no model can have."""
+        return self.too_small("vocabulary_size", "hidden_size", "num_layers", "num_heads", "max_positions")
+
+    def too_small(self, *names: str) -> list[Fault]:
+        """Those of the fields that are not positive."""
+        return [(name, f"is {getattr(self, name)}; it must be at least 1") for name in names if getattr(self, name) < 1]
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Forward and backward, as PaLM counts them (2204.02311, appendix B), embeddings' look-up free."""
+        raise NotImplementedError
+
+
+class Losses(NamedTuple):
+    """Sums over the tokens of weight · loss, float32 scalars: `total` is to be differentiated, the rest is told.
+
+    `nats` is the cross-entropy alone, and what perplexity and bits per byte are made of. `extra` are parts of `total`
+    beside it, by name, their coefficients applied.
+    """
+
+    total: Tensor
+    nats: Tensor
+    extra: dict[str, Tensor]
+
+    def scaled(self, factor: Tensor) -> Losses:
+        return Losses(self.total * factor, self.nats * factor, {name: x * factor for name, x in self.extra.items()})
+
+    def plus(self, other: Losses) -> Losses:
+        extra = {name: x + other.extra[name] for name, x in self.extra.items()}
+        return Losses(self.total + other.total, self.nats + other.nats, extra)
+
+    def detached(self) -> Losses:
+        """The same numbers, to be told."""
+        return Losses(self.total.detach(), self.nats.detach(), {name: x.detach() for name, x in self.extra.items()})
+
+
+class LanguageModel(nn.Module):
+    """A model of any kind. Subclasses make `embedding`, `blocks`, `norm` and `head`, and say what lies between."""
+
+    residual_writers: ClassVar[tuple[str, ...]]
+    """Ends of the names of weights that write into the residual stream."""
+    embedding: nn.Embedding
+    blocks: nn.ModuleList
+    norm: nn.Module
+    head: nn.Linear
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = nn.Dropout(0.0)
+        self.z_loss = 0.0
+        self.recompute = False
+
+    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """The normed states [B, T, hidden] that the head turns into logits."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions_BT: Tensor,
+        documents_BT: Tensor | None = None,
+        labels_BT: Tensor | None = None,
+        weights_BT: Tensor | None = None,
+    ) -> Tensor | Losses:
+        """Logits [B, T, vocabulary] without labels; with labels and weights their losses.
+
+        `documents_BT` numbers the documents of a row; without it, attention is causal over the whole row.
+        """
+        x_BTD = self.states(tokens_BT, positions_BT, documents_BT)
+        if labels_BT is None or weights_BT is None:
+            return self.head(x_BTD)  # type: ignore[no-any-return]
+        return self.losses(x_BTD, labels_BT, weights_BT)
+
+    def losses(self, x_BTD: Tensor, labels_BT: Tensor, weights_BT: Tensor) -> Losses:
+        """Cross-entropy of the states' logits, and the z-loss where there is one."""
+        rows_ND = x_BTD.flatten(0, 1).to(compute_dtype(x_BTD))
+        total, nats = summed_loss(rows_ND, self.head.weight, labels_BT.flatten(), weights_BT.flatten(), self.z_loss)
+        return Losses(total, nats, {"z_loss": total.detach() - nats} if self.z_loss else {})
+
+    def run_block(self, block: nn.Module, *inputs: object) -> Tensor:
+        """What the block gives; with `recompute` its inner states are made again in the backward pass, not kept."""
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return block(*inputs)  # type: ignore[no-any-return]
+        random = self.dropout.p > 0
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
+
+    def set_dropout(self, rate: float) -> None:
+        """The fraction of elements that dropout sets to zero from now on, in training."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+
+    def after_step(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
+        """What a kind does after each optimizer step besides; the function adds up a tensor over all processes."""
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Normal weights of `init_std`, those that write into the residual stream divided by sqrt(2 · layers)."""
+        generator = torch.Generator().manual_seed(seed)
+        residual_std = self.config.init_std / math.sqrt(2 * self.config.num_layers)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                continue
+            std = residual_std if name.endswith(self.residual_writers) else self.config.init_std
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
