@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from storage.errors import disk_errors
 from trainer.checkpoints.folders import DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
