@@ -13,7 +13,7 @@ import torch
 
 from trainer.checkpoints.trained import Trained, open_trained
 from trainer.data.mixture import open_mixture
-from trainer.evaluation.held_out import evaluate_model, fit_unigram, packed_batches
+from trainer.evaluation.held_out import documents_of, evaluate_model, fit_unigram, packed_batches
 from trainer.exchange.export import export_model
 from trainer.models.llama import Llama, LlamaConfig
 from trainer.parallel.world import World
@@ -28,7 +28,7 @@ def test_every_heldout_token_is_scored_once_in_order(mixture_folder: Path, make_
     mixture = open_mixture(mixture_folder)
     readers = mixture.heldout_readers("a")
     end = mixture.vocabulary.end_of_document
-    batches = list(packed_batches(readers, end, make_preset(eod_mask_loss=True).training))
+    batches = list(packed_batches(documents_of(readers), end, make_preset(eod_mask_loss=True).training))
     scored = [int(t) for b in batches for t, w in zip(b.labels.flatten(), b.weights.flatten(), strict=True) if w]
     assert scored == np.concatenate([readers[0][i] for i in range(len(readers[0]))]).tolist()
     inputs = torch.cat([batch.tokens for batch in batches]).flatten()

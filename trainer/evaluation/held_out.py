@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from storage.commit import write_atomically
 from storage.megatron import IndexedReader
 from trainer.compute import autocast, separate_documents
-from trainer.data.batches import Batch, make_batch
+from trainer.data.batches import Batch, Int64s, make_batch
 from trainer.data.mixture import TOKENIZER_FILE, Mixture
 from trainer.models.contract import LanguageModel, Losses
 from trainer.models.kinds import count_parameters
@@ -96,14 +96,26 @@ def write_evaluation(path: Path, evaluation: Evaluation, *, step: int, tokens: i
     write_atomically(path, (json.dumps(row, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-@torch.no_grad()
 def score_readers(
     model: LanguageModel, readers: Sequence[IndexedReader], end_of_document: int, config: TrainingConfig, world: World
 ) -> float:
     """Σ nats over all tokens of the readers."""
+    return score_documents(model, documents_of(readers), end_of_document, config, world)
+
+
+def documents_of(readers: Sequence[IndexedReader]) -> Iterator[npt.NDArray[Any]]:
+    """Every sequence of the readers, in order."""
+    return (reader[number] for reader in readers for number in range(len(reader)))
+
+
+@torch.no_grad()
+def score_documents(
+    model: LanguageModel, documents: Iterable[npt.NDArray[Any]], end_of_document: int, config: TrainingConfig, world: World
+) -> float:
+    """Σ nats over all tokens of the documents (1-D arrays of ids), shared by the processes of `world`."""
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=world.device)
-    for number, batch in enumerate(packed_batches(readers, end_of_document, config)):
+    for number, batch in enumerate(packed_batches(documents, end_of_document, config)):
         if number % world.size != world.rank:
             continue
         own = batch.to(world.device)
@@ -114,19 +126,40 @@ def score_readers(
     return float(world.sum(total))
 
 
-def packed_batches(readers: Sequence[IndexedReader], end_of_document: int, config: TrainingConfig) -> Iterator[Batch]:
+def packed_batches(
+    documents: Iterable[npt.NDArray[Any]], end_of_document: int, config: TrainingConfig
+) -> Iterator[Batch]:
     """All tokens in order as rows of the training length, each a label once; the last row is filled up, weightless."""
-    length, rows = config.sequence_length, config.micro_batch
-    tokens = np.concatenate([[end_of_document], *(reader[i] for reader in readers for i in range(len(reader)))])
-    num_labels = len(tokens) - 1
-    num_rows = -(-num_labels // length)
-    padded = np.full(num_rows * length + 1, end_of_document, dtype=np.int64)
-    padded[: len(tokens)] = tokens
-    weights = (np.arange(num_rows * length) < num_labels).astype(np.float32).reshape(num_rows, length)
-    for start in range(0, num_rows, rows):
-        numbers = range(start, min(start + rows, num_rows))
-        batch = make_batch([padded[row * length : (row + 1) * length + 1] for row in numbers], end_of_document, config)
-        yield replace(batch, weights=torch.from_numpy(weights[numbers.start : numbers.stop]))
+    waiting: list[tuple[Int64s, int]] = []
+    for row in _packed_rows(documents, end_of_document, config.sequence_length):
+        waiting.append(row)
+        if len(waiting) == config.micro_batch:
+            yield _weighted_batch(waiting, end_of_document, config)
+            waiting = []
+    if waiting:
+        yield _weighted_batch(waiting, end_of_document, config)
+
+
+def _packed_rows(
+    documents: Iterable[npt.NDArray[Any]], end_of_document: int, length: int
+) -> Iterator[tuple[Int64s, int]]:
+    """Rows of length + 1 ids, the last of one the first of the next, and how many of a row's labels are text."""
+    held = np.array([end_of_document], dtype=np.int64)
+    for document in documents:
+        held = np.concatenate([held, document], dtype=np.int64)
+        while len(held) > length:
+            yield held[: length + 1], length
+            held = held[length:]
+    if len(held) > 1:
+        filled = np.full(length + 1, end_of_document, dtype=np.int64)
+        filled[: len(held)] = held
+        yield filled, len(held) - 1
+
+
+def _weighted_batch(rows: Sequence[tuple[Int64s, int]], end_of_document: int, config: TrainingConfig) -> Batch:
+    batch = make_batch([tokens for tokens, _ in rows], end_of_document, config)
+    counts = torch.tensor([count for _, count in rows]).unsqueeze(1)
+    return replace(batch, weights=(torch.arange(config.sequence_length) < counts).float())
 
 
 def fit_unigram(mixture: Mixture) -> Floats:
