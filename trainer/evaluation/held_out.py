@@ -110,7 +110,11 @@ def documents_of(readers: Sequence[IndexedReader]) -> Iterator[npt.NDArray[Any]]
 
 @torch.no_grad()
 def score_documents(
-    model: LanguageModel, documents: Iterable[npt.NDArray[Any]], end_of_document: int, config: TrainingConfig, world: World
+    model: LanguageModel,
+    documents: Iterable[npt.NDArray[Any]],
+    end_of_document: int,
+    config: TrainingConfig,
+    world: World,
 ) -> float:
     """Σ nats over all tokens of the documents (1-D arrays of ids), shared by the processes of `world`."""
     model.eval()
@@ -120,8 +124,8 @@ def score_documents(
             continue
         own = batch.to(world.device)
         with autocast(world.device, config):
-            documents = separate_documents(own, config)
-            losses: Losses = model(own.tokens, own.positions, documents, own.labels, own.weights)
+            apart = separate_documents(own, config)
+            losses: Losses = model(own.tokens, own.positions, apart, own.labels, own.weights)
         total += losses.nats
     return float(world.sum(total))
 
