@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -9,9 +11,9 @@ from storage.errors import ModelError
 from trainer.settings import TrainingConfig
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW in one fused kernel; vectors (norms) do not decay."""
-    parameters = list(model.parameters())
+    parameters = list(parameters)
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -22,8 +24,10 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, tied ones once."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """Parameters by name, tied ones once, and the buffers that belong to the model's state."""
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    kept = model.state_dict().keys()
+    return tensors | {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
 def load_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -36,28 +40,17 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         parameter.copy_(tensors[name])
 
 
-def training_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Optimizer moments by parameter name, and the random states."""
-    tensors = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer.{name}.{key}"] = value
-    return tensors
-
-
-def restore_training(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """The opposite of `training_tensors`."""
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    restore_moments(optimizer, model, tensors)
-
-
-def restore_moments(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """AdamW's moments and step counts, from named tensors."""
-    for name, parameter in model.named_parameters():
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            device = parameter.device if key != "step" or parameter.is_cuda else torch.device("cpu")
-            optimizer.state[parameter][key] = tensors[f"optimizer.{name}.{key}"].to(device)
+def moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """AdamW's step counts and moments by the parameters' names; zeros before the first step."""
+    for parameter in parameters.values():
+        if not optimizer.state[parameter]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return {
+        f"optimizer.{name}.{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }

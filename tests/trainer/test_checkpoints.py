@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from storage.errors import ModelError, ResourceError
-from trainer.checkpoints import folders
+from trainer.checkpoints import sharded
 from trainer.checkpoints.folders import (
     DamagedCheckpointWarning,
     find_checkpoint,
@@ -52,7 +52,7 @@ def test_saved_is_loaded_and_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "iter_0000010").step == 10
 
 
-CALLS = [(os, "fsync"), (os, "rename"), (os, "replace"), (folders, "save_file"), (shutil, "rmtree")]
+CALLS = [(os, "fsync"), (os, "rename"), (os, "replace"), (sharded, "save_file"), (shutil, "rmtree")]
 
 
 def dying(real: Callable[..., Any], countdown: list[int]) -> Callable[..., Any]:
@@ -156,7 +156,7 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(
     def fail(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(folders, "save_file", fail)
+    monkeypatch.setattr(sharded, "save_file", fail)
     with pytest.raises(ResourceError) as caught:
         save(tmp_path, 10)
     assert caught.value.hint and "free some space" in caught.value.hint

@@ -1,9 +1,9 @@
 """Checkpoints as folders `iter_%07d`: safetensors and JSON beside them, whole or absent, never unpickled.
 
-A checkpoint is written under a temporary name, synced, renamed, and only then named in Megatron's tracker file
-`latest_checkpointed_iteration.txt`. A process killed at any moment leaves the previous checkpoint as it was. Every
-file's size and sha256 stand in `state.json` and are checked before anything is loaded (about 1 GB/s); a damaged
-checkpoint is passed over for the one before it, with a warning.
+Every process writes its part under a temporary name and syncs it; the folder is then renamed, and only then named in
+Megatron's tracker file `latest_checkpointed_iteration.txt`. Processes killed at any moment leave the previous
+checkpoint as it was. Every file's size and sha256 stand in `state.json` and are checked before anything is loaded
+(about 1 GB/s a file, eight at once); a damaged checkpoint is passed over for the one before it, with a warning.
 """
 
 from __future__ import annotations
@@ -15,27 +15,30 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from storage.commit import TEMPORARY_PREFIX, sync_folder, write_atomically
 from storage.errors import ModelError, ResourceError, disk_errors
 from storage.identity import fingerprint, hash_file
+from trainer.checkpoints.pieces import Pieces, Tensors, as_pieces
+from trainer.checkpoints.tensor_files import read_whole
 
 TRACKER_FILE = "latest_checkpointed_iteration.txt"
 STATE_FILE = "state.json"
-MODEL_FILE = "model.safetensors"
-TRAINING_FILE = "training.safetensors"
 FORMAT_VERSION = 1
 FOLDER_NAME = re.compile(r"iter_(\d{7,})$")
+HASHED_AT_ONCE = 8
 
-Tensors = Mapping[str, Tensor]
+Group = ProcessGroup | None
+Files = Mapping[str, Mapping[str, Any]]
 
 
 class DamagedCheckpointWarning(UserWarning):
@@ -59,11 +62,24 @@ class Checkpoint:
         return fingerprint(self.state["files"])
 
     def model(self) -> dict[str, Tensor]:
-        return _load(self.folder / MODEL_FILE)
+        """The whole model's weights, however many processes wrote them."""
+        return read_whole(self.folder, self.state["files"], "model")
 
     def training(self) -> dict[str, Tensor]:
         """Optimizer moments and random states."""
-        return _load(self.folder / TRAINING_FILE)
+        return read_whole(self.folder, self.state["files"], "training")
+
+    def restore(self, *, model: Tensors, training: Tensors, group: Group = None) -> None:
+        """Fill these tensors, or pieces of them, in place; every process of the group calls, each reads its own.
+
+        Raises ModelError where the checkpoint has no such tensors, or others of that name.
+        """
+        from trainer.checkpoints.sharded import read_pieces
+
+        try:
+            read_pieces(self.folder, self.state["files"], _named(model, training), group)
+        except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+            raise ModelError(f"{self.folder.name} cannot be loaded: {error}", at=str(self.folder)) from error
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
@@ -71,31 +87,31 @@ def checkpoint_folder(out: Path, step: int) -> Path:
     return out / f"iter_{step:07d}"
 
 
-def save_checkpoint(out: Path, state: Mapping[str, Any], *, model: Tensors, training: Tensors, keep: int) -> Path:
+def save_checkpoint(
+    out: Path, state: Mapping[str, Any], *, model: Tensors, training: Tensors, keep: int, group: Group = None
+) -> Path:
     """Commit one checkpoint, name it in the tracker, and drop all up to it but the newest `keep`.
 
-    `state` is JSON and has `step`. Raises ResourceError when the disk is full; the earlier checkpoints stay.
+    `state` is JSON and has `step`. Every process of `group` calls with its own pieces. Raises ResourceError, on all of
+    them, when one finds the disk full; the earlier checkpoints stay.
     """
     target = checkpoint_folder(out, int(state["step"]))
-    temporary = _temporary(target)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
+
+    def commit(files: Files) -> None:
+        _commit(temporary, target, {"format_version": FORMAT_VERSION, **state, "files": dict(sorted(files.items()))})
+        for step in [step for step in saved_steps(out) if step <= state["step"]][keep:]:
+            _move_aside(checkpoint_folder(out, step))
+
+    from trainer.checkpoints.sharded import write_pieces
+
     try:
         with _save_errors(target):
-            temporary.mkdir(parents=True)
-            save_file(dict(model), temporary / MODEL_FILE)
-            save_file(dict(training), temporary / TRAINING_FILE)
-            _write_state(temporary, state)
-            for file in temporary.iterdir():
-                _sync_file(file)
-            sync_folder(temporary)
+            write_pieces(temporary, _named(model, training), group, commit)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if group is None or group.rank() == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _move_aside(target)
-    os.rename(temporary, target)
-    sync_folder(out)
-    write_atomically(out / TRACKER_FILE, f"{state['step']}\n".encode())
-    for step in [step for step in saved_steps(out) if step <= state["step"]][keep:]:
-        _move_aside(checkpoint_folder(out, step))
     return target
 
 
@@ -137,10 +153,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ModelError(f"{folder.name} is damaged: no readable {STATE_FILE}", at=str(folder)) from error
     if version != FORMAT_VERSION:
         raise ModelError(f"{folder.name} has format_version {version}; only {FORMAT_VERSION} is known", at=str(folder))
-    for name, facts in files.items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != facts["bytes"] or hash_file(file) != facts["sha256"]:
-            raise ModelError(f"{folder.name} is damaged: {name} is not what was saved", at=str(folder))
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+        sound = list(pool.map(lambda name: _is_sound(folder / name, files[name]), files))
+    for name in (name for name, is_sound in zip(files, sound, strict=True) if not is_sound):
+        raise ModelError(f"{folder.name} is damaged: {name} is not what was saved", at=str(folder))
     return Checkpoint(folder=folder, state=state)
 
 
@@ -181,10 +197,28 @@ def remove_leftovers(out: Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)} for file in sorted(folder.iterdir())}
-    row = {"format_version": FORMAT_VERSION, **state, "files": files}
-    (folder / STATE_FILE).write_text(json.dumps(row, indent=2) + "\n", "utf-8")
+def _commit(temporary: Path, target: Path, row: Mapping[str, Any]) -> None:
+    """Everything is written and synced but the facts: add these, give the folder its name, and name it as the last."""
+    with open(temporary / STATE_FILE, "w", encoding="utf-8") as file:
+        file.write(json.dumps(row, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(temporary)
+    _move_aside(target)
+    os.rename(temporary, target)
+    sync_folder(target.parent)
+    write_atomically(target.parent / TRACKER_FILE, f"{row['step']}\n".encode())
+
+
+def _is_sound(file: Path, facts: Mapping[str, Any]) -> bool:
+    return file.is_file() and file.stat().st_size == facts["bytes"] and hash_file(file) == facts["sha256"]
+
+
+def _named(model: Tensors, training: Tensors) -> dict[str, Pieces]:
+    return {
+        **{f"model/{name}": pieces for name, pieces in as_pieces(model).items()},
+        **{f"training/{name}": pieces for name, pieces in as_pieces(training).items()},
+    }
 
 
 def _move_aside(folder: Path) -> None:
@@ -197,20 +231,6 @@ def _move_aside(folder: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex[:12]}")
-
-
-def _sync_file(path: Path) -> None:
-    path.chmod(0o644)  # safetensors makes files that only their owner can read
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path.name} cannot be read: {error}", at=str(path.parent)) from error
-    return tensors
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from storage.errors import ModelError
 from trainer.checkpoints.folders import Checkpoint, find_checkpoint
-from trainer.optimizer import load_model, restore_moments
+from trainer.parallel.shares import Share
 
 
 def find_parent(init_from: str, vocabulary_sha256: str) -> Checkpoint | None:
@@ -31,8 +30,7 @@ def find_parent(init_from: str, vocabulary_sha256: str) -> Checkpoint | None:
     return checkpoint
 
 
-def start_from(parent: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-    """Copy the parent's weights, and its moments where an optimizer is given."""
-    load_model(model, parent.model())
-    if optimizer:
-        restore_moments(optimizer, model, parent.training())
+def start_from(parent: Checkpoint, share: Share, optimizer: torch.optim.Optimizer | None) -> None:
+    """Read the parent's weights, and its moments where an optimizer is given."""
+    training = share.moments(optimizer) if optimizer else {}
+    parent.restore(model=share.tensors(), training=training, group=share.world.files)

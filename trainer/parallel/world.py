@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,8 @@ from storage.errors import ResourceError
 
 TIMEOUT = timedelta(minutes=30)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -30,6 +33,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    files: dist.ProcessGroup | None = None
+    """For what processes agree on about files, beside the training's own messages; none when alone."""
 
     @property
     def is_first(self) -> bool:
@@ -41,6 +46,21 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def first(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives, or raises, on the first process, on all of them."""
+        if self.size == 1:
+            return compute()
+        answer: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                answer = [compute(), None]
+            except Exception as error:
+                answer = [None, error]
+        dist.broadcast_object_list(answer, group=self.files)
+        if answer[1] is not None:
+            raise answer[1]
+        return cast(T, answer[0])
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
@@ -48,7 +68,7 @@ class World:
 
     def share(self, model: nn.Module) -> nn.Module:
         """The model, its gradients averaged over the processes after each backward pass."""
-        return DistributedDataParallel(model, broadcast_buffers=False) if self.size > 1 else model
+        return DistributedDataParallel(model, forward_sync_buffers=False) if self.size > 1 else model
 
     def accumulate(self, model: nn.Module) -> AbstractContextManager[None]:
         """While gradients of one step are still being added up, processes need not exchange them."""
@@ -74,7 +94,8 @@ def join_world(device: str) -> Iterator[World]:
         importlib.import_module("torch._dynamo")
         dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT)
     try:
-        yield World(rank=rank, size=size, device=own)
+        files = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
+        yield World(rank=rank, size=size, device=own, files=files)
     finally:
         if size > 1:
             dist.destroy_process_group()
