@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,14 @@ class Losses(NamedTuple):
         return Losses(self.total.detach(), self.nats.detach(), {name: x.detach() for name, x in self.extra.items()})
 
 
+class ParameterCounts(NamedTuple):
+    """Of a model without its predictors: all parameters, and those that serve one token; `predictors` come on top."""
+
+    total: int
+    active: int
+    predictors: int
+
+
 class LanguageModel(nn.Module):
     """A model of any kind. Subclasses make `embedding`, `blocks`, `norm` and `head`, and say what lies between."""
 
@@ -112,16 +120,19 @@ class LanguageModel(nn.Module):
 
     def losses(self, x_BTD: Tensor, labels_BT: Tensor, weights_BT: Tensor) -> Losses:
         """Cross-entropy of the states' logits, and the z-loss where there is one."""
-        rows_ND = x_BTD.flatten(0, 1).to(compute_dtype(x_BTD))
-        total, nats = summed_loss(rows_ND, self.head.weight, labels_BT.flatten(), weights_BT.flatten(), self.z_loss)
+        total, nats = self.cross_entropy(x_BTD, labels_BT, weights_BT)
         return Losses(total, nats, {"z_loss": total.detach() - nats} if self.z_loss else {})
 
-    def run_block(self, block: nn.Module, *inputs: object) -> Tensor:
+    def cross_entropy(self, x_BTD: Tensor, labels_BT: Tensor, weights_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the tokens: (with z-loss, to be differentiated; without, to be told)."""
+        rows_ND = x_BTD.flatten(0, 1).to(compute_dtype(x_BTD))
+        return summed_loss(rows_ND, self.head.weight, labels_BT.flatten(), weights_BT.flatten(), self.z_loss)
+
+    def run_block(self, block: nn.Module, *inputs: object) -> Any:
         """What the block gives; with `recompute` its inner states are made again in the backward pass, not kept."""
         if not (self.recompute and self.training and torch.is_grad_enabled()):
-            return block(*inputs)  # type: ignore[no-any-return]
-        random = self.dropout.p > 0
-        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
+            return block(*inputs)
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=self.dropout.p > 0)
 
     def set_dropout(self, rate: float) -> None:
         """The fraction of elements that dropout sets to zero from now on, in training."""
@@ -132,13 +143,22 @@ class LanguageModel(nn.Module):
     def after_step(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """What a kind does after each optimizer step besides; the function adds up a tensor over all processes."""
 
+    def count_parameters(self) -> ParameterCounts:
+        """The model may lie on the meta device."""
+        total = sum(parameter.numel() for parameter in self.parameters())
+        return ParameterCounts(total=total, active=total, predictors=0)
+
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Normal weights of `init_std`, those that write into the residual stream divided by sqrt(2 · layers)."""
+        """Normal weights of `init_std`, those that write into the residual stream divided by sqrt(2 · layers).
+
+        Norms are one, biases zero.
+        """
         generator = torch.Generator().manual_seed(seed)
         residual_std = self.config.init_std / math.sqrt(2 * self.config.num_layers)
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
                 continue
             std = residual_std if name.endswith(self.residual_writers) else self.config.init_std
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

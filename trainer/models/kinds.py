@@ -10,6 +10,8 @@ from torch import nn
 
 from storage.errors import ModelError
 from trainer.models.contract import LanguageModel, ModelConfig
+from trainer.models.deepseek_v3 import DeepSeekV3, DeepSeekV3Config
+from trainer.models.gpt_neo import GPTNeo, GPTNeoConfig
 from trainer.models.llama import Llama, LlamaConfig
 
 DEFAULT_KIND = "llama"
@@ -25,6 +27,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "llama": Kind(config=LlamaConfig, model=Llama),
+    "gpt_neo": Kind(config=GPTNeoConfig, model=GPTNeo),
+    "deepseek_v3": Kind(config=DeepSeekV3Config, model=DeepSeekV3),
 }
 
 
