@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
 from trainer.command_line.exchange import add_export
+from trainer.command_line.models import add_models
 from trainer.command_line.serving import add_generate
 from trainer.command_line.training import add_train
 
-COMMANDS = (add_train, add_evaluate, add_generate, add_export)
+COMMANDS = (add_train, add_evaluate, add_generate, add_export, add_models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -148,7 +148,7 @@ def test_z_loss_is_the_squared_logarithm_of_the_denominator(name: str) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_batch_is_learned_by_heart(name: str, make_preset: Callable[..., Preset]) -> None:
     model = build(name, init_std=0.05).train()
-    optimizer = make_optimizer(model, make_preset(learning_rate=1e-2).training)
+    optimizer = make_optimizer(model.parameters(), make_preset(learning_rate=1e-2).training)
     first, _, weights = labelled(model)
     for _ in range(60):
         losses, _, _ = labelled(model)
@@ -249,7 +249,8 @@ def test_biases_move_by_the_load_of_all_batches_of_a_step() -> None:
         assert not router.load_E.any()
     biased = build("deepseek_v3")
     load_model(biased, {name: tensor.clone() for name, tensor in model_tensors(model).items()})
-    assert any(torch.equal(router.bias_E, routers[0].bias_E) for router in biased.modules() if isinstance(router, Router))
+    found = [module.bias_E for module in biased.modules() if isinstance(module, Router)]
+    assert all(torch.equal(bias_E, router.bias_E) for bias_E, router in zip(found, routers, strict=True))
 
 
 def test_predictors_stay_within_documents_and_rows() -> None:
@@ -287,8 +288,8 @@ def test_grouped_products_are_one_product_an_expert_even_of_none() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_products_are_counted_as_palm_does(name: str) -> None:
     """Six times the weights of products that a token meets, and the attention's own products over the whole row."""
-    changes: dict[str, Any] = {"num_experts": 2, "num_groups": 1, "groups_per_token": 1} if name == "deepseek_v3" else {}
-    model = build(name, num_layers=4, **changes)
+    all_experts: dict[str, Any] = {"num_experts": 2, "num_groups": 1, "groups_per_token": 1}
+    model = build(name, num_layers=4, **(all_experts if name == "deepseek_v3" else {}))
     skipped = ("embedding.weight", "positions.weight")
     weights = sum(p.numel() for n, p in model.named_parameters() if p.dim() > 1 and not n.endswith(skipped))
     config = model.config
