@@ -13,10 +13,19 @@ from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
 from trainer.command_line.exchange import add_export
 from trainer.command_line.models import add_models
+from trainer.command_line.registry import add_list, add_resume
 from trainer.command_line.serving import add_generate
 from trainer.command_line.training import add_train
 
-COMMANDS = (add_train, add_evaluate, add_generate, add_export, add_models)
+COMMANDS = (
+    add_train,
+    add_resume,
+    add_list,
+    add_evaluate,
+    add_generate,
+    add_export,
+    add_models,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

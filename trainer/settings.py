@@ -78,6 +78,9 @@ class TrainingConfig:
     compile: bool = manner(False, "torch.compile, for GPUs; on a CPU it takes minutes and gained nothing")
     save_every: int = manner(100, "steps between checkpoints; the last step is always saved")
     keep: int = manner(2, "checkpoints kept; at least 2, so that a damaged one has a predecessor")
+    keep_every: int = manner(0, "checkpoints of every so many steps are kept for good; 0 keeps none beyond `keep`")
+    stage: int = manner(0, "number of the stage in names of checkpoints; 0: one more than that of `init_from`, else 1")
+    ingredient: int = manner(0, "number in names of checkpoints, of a stage trained several times; 0: none")
     log_every: int = manner(10, "steps between log lines")
 
 
@@ -107,16 +110,28 @@ def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         raise RecipeError(f"no preset `{name_or_path}`", hint=f"give one of {names}, or the path of a YAML file")
     sections, lines = _read_sections(path)
     training = overlay(sections["training"], overrides or {})
-    faults = [
-        *_faults(TrainingConfig, training, "training"),
-        *_model_faults(sections["model"]),
-    ]
+    return make_preset(path.stem, sections["model"], training, at=path, lines=lines)
+
+
+def make_preset(
+    name: str,
+    model: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    at: Path,
+    lines: Mapping[str, int] | None = None,
+) -> Preset:
+    """A preset of these two sections, which stand in `at`, their keys in `lines`.
+
+    Raises RecipeError that lists everything wrong at once.
+    """
+    faults = [*_faults(TrainingConfig, training, "training"), *_model_faults(model)]
     if not faults:
-        faults = _training_faults(TrainingConfig(**training), sections["model"])
+        faults = _training_faults(TrainingConfig(**training), model)
     if faults:
-        told = "\n".join(f"    {_line_of(key, lines)}`{key}` {fault}" for key, fault in faults)
-        raise RecipeError(f"this preset cannot be used:\n{told}", at=str(path), hint="mend these and start again")
-    return Preset(name=path.stem, model=sections["model"], training=TrainingConfig(**training))
+        told = "\n".join(f"    {_line_of(key, lines or {})}`{key}` {fault}" for key, fault in faults)
+        raise RecipeError(f"this preset cannot be used:\n{told}", at=str(at), hint="mend these and start again")
+    return Preset(name=name, model=model, training=TrainingConfig(**training))
 
 
 def overlay(training: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,13 @@ import torch
 from torch import nn
 
 from storage.errors import disk_errors
-from trainer.checkpoints.folders import Checkpoint, DamagedCheckpointWarning, latest_checkpoint, save_checkpoint
+from trainer.checkpoints.folders import (
+    Checkpoint,
+    DamagedCheckpointWarning,
+    checkpoint_folder,
+    latest_checkpoint,
+    save_checkpoint,
+)
 from trainer.checkpoints.parents import find_parent, start_from
 from trainer.compute import autocast, separate_documents, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
@@ -32,6 +38,7 @@ from trainer.optimizer import make_optimizer
 from trainer.parallel.shares import Share
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
+from trainer.registry.record import record_checkpoint, record_origin, record_scores
 from trainer.schedules import learning_rate_at
 from trainer.settings import Preset
 
@@ -80,11 +87,12 @@ class Run:
             num_samples=plan.steps * self.config.global_batch,
             seed=self.config.seed,
         )
-        self.step = 0
+        self.step, self.loss = 0, math.nan
 
     def resume(self) -> None:
         """Prepare `out` and go to its latest sound checkpoint, if there is one."""
         self.world.first(lambda: claim_folder(self.out, self.plan, self.mixture))
+        self.world.first(lambda: record_origin(self.out, self.plan, self.mixture.folder))
         checkpoint, warned = self.world.first(lambda: _latest_checkpoint(self.out))
         for warning in warned:
             self.say(f"warning: {warning}")
@@ -115,6 +123,7 @@ class Run:
         result = evaluate_model(self.model, self.mixture, self.config, self.world, prompts=prompts)
         if self.world.is_first:
             write_evaluation(self.out / EVALUATION_FILE, result, step=self.step, tokens=self._tokens(self.step))
+            record_scores(checkpoint_folder(self.out, self.step), result.bits_per_byte)
             for line in result.lines():
                 self.say(line)
         self.world.wait()
@@ -139,7 +148,7 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.after_step(self.world.sum)
-        self.step += 1
+        self.step, self.loss = self.step + 1, nats
         return nats, grad_norm
 
     def save(self) -> None:
@@ -148,16 +157,20 @@ class Run:
             "step": self.step,
             "tokens": self._tokens(self.step),
             "consumed_samples": self.step * self.config.global_batch,
+            "loss": self.loss,
             "run": self.plan.row(),
         }
-        save_checkpoint(
+        folder = save_checkpoint(
             self.out,
             state,
             model=self.share.tensors(),
             training=self.share.moments(self.optimizer),
             keep=self.config.keep,
+            keep_every=self.config.keep_every,
             group=self.world.files,
         )
+        if self.world.is_first:
+            record_checkpoint(folder)
 
     def _steps(self) -> Iterator[StepMetrics]:
         while self.step < self.plan.steps:

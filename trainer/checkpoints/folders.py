@@ -88,9 +88,18 @@ def checkpoint_folder(out: Path, step: int) -> Path:
 
 
 def save_checkpoint(
-    out: Path, state: Mapping[str, Any], *, model: Tensors, training: Tensors, keep: int, group: Group = None
+    out: Path,
+    state: Mapping[str, Any],
+    *,
+    model: Tensors,
+    training: Tensors,
+    keep: int,
+    keep_every: int = 0,
+    group: Group = None,
 ) -> Path:
-    """Commit one checkpoint, name it in the tracker, and drop all up to it but the newest `keep`.
+    """Commit one checkpoint, name it in the tracker, and drop those up to it that are not to be kept.
+
+    Kept are the newest `keep`, and every one whose step is a multiple of `keep_every`.
 
     `state` is JSON and has `step`. Every process of `group` calls with its own pieces. Raises ResourceError, on all of
     them, when one finds the disk full; the earlier checkpoints stay.
@@ -101,7 +110,8 @@ def save_checkpoint(
     def commit(files: Files) -> None:
         _commit(temporary, target, {"format_version": FORMAT_VERSION, **state, "files": dict(sorted(files.items()))})
         for step in [step for step in saved_steps(out) if step <= state["step"]][keep:]:
-            _move_aside(checkpoint_folder(out, step))
+            if not keep_every or step % keep_every:
+                _move_aside(checkpoint_folder(out, step))
 
     from trainer.checkpoints.sharded import write_pieces
 

@@ -18,9 +18,10 @@ from trainer.settings import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """`folder` is the run's, with the tokenizer beside the checkpoints."""
+    """`folder` is the run's, with the tokenizer beside the checkpoints; `checkpoint` is the folder of this one."""
 
     folder: Path
+    checkpoint: Path
     model: LanguageModel
     training: TrainingConfig
     vocabulary: Vocabulary
@@ -58,6 +59,7 @@ def open_trained(path: Path) -> Trained:
     folder = checkpoint.folder.parent
     return Trained(
         folder=folder,
+        checkpoint=checkpoint.folder,
         model=model,
         training=training,
         vocabulary=read_vocabulary(folder),

@@ -19,6 +19,7 @@ from trainer.evaluation.results import Result, add_results, results_file, table_
 from trainer.evaluation.texts import score_texts
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE
+from trainer.registry.record import record_scores
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -86,6 +87,7 @@ def _held_out_lines(options: argparse.Namespace, trained: Trained, world: World)
     trained.refuse_another_vocabulary(mixture.vocabulary, options.data)
     result = evaluate_model(trained.model, mixture, trained.training, world, prompts=tuple(options.prompt))
     if world.is_first:
+        record_scores(trained.checkpoint, result.bits_per_byte)
         write_evaluation(trained.folder / EVALUATION_FILE, result, step=trained.step, tokens=trained.tokens)
     return result.lines()
 

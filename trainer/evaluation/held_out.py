@@ -54,6 +54,11 @@ class Evaluation:
     sources: Mapping[str, SourceScore]
     samples: Sequence[Mapping[str, str]]
 
+    @property
+    def bits_per_byte(self) -> dict[str, float]:
+        """The model's figure of every source."""
+        return {name: score.bits_per_byte for name, score in self.sources.items()}
+
     def lines(self) -> list[str]:
         """The scores as a small table."""
         width = max([len("held-out source"), *map(len, self.sources)])
