@@ -7,6 +7,7 @@ a part: a million documents take about 0.1 s of a core.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import duckdb
@@ -29,16 +30,20 @@ NOBODY = -1
 
 Numbers = npt.NDArray[np.int32]
 Factors = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+
+_DIRECTION = re.compile(r"\s+(asc|desc)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Conditions:
     """A recipe's sources tied to a catalogue: SQL for the number of the source or null, for its documents' factor of
-    repetition, and for the host; without `repeat` or `max_documents_per_host` anywhere there are none of these."""
+    repetition, for the host, and for their place in `order` (the lowest first); what no source asks for is None."""
 
     sql: str
     factor: str | None
     host: str | None
+    order: str | None
     bindings: dict[str, str]
 
     @property
@@ -49,11 +54,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Taken:
-    """Of each row the source that takes it (NOBODY: none), its factor in hundredths, and its host where that counts."""
+    """Of each row the source that takes it (NOBODY: none), its factor in hundredths, its host where that counts, and
+    the number that `order` gives it, float64 (NaN: its source has no `order`)."""
 
     source: Numbers
     factor: Factors | None
     host: pa.Array | None
+    order: Floats | None
 
 
 def bind_sources(recipe: Recipe, schema: pa.Schema, ensemble: Ensemble | None = None) -> Conditions:
@@ -62,7 +69,7 @@ def bind_sources(recipe: Recipe, schema: pa.Schema, ensemble: Ensemble | None = 
     Raises SqlError with all faults.
     """
     faults: list[SqlError] = []
-    sources, factors, hosts = [], [], []
+    sources, factors, hosts, orders = [], [], [], []
     empty = with_decisions(pa.Table.from_batches([], schema), None)
     with open_engine(**{TABLE: empty}) as engine:
         names = names_of(empty.schema, DECISION_NAMES)
@@ -72,6 +79,7 @@ def bind_sources(recipe: Recipe, schema: pa.Schema, ensemble: Ensemble | None = 
                 sources.append(f"WHEN {binder.condition(source.where, recipe.at('sources', i, 'where'))[0]} THEN {i}")
                 factors += [f"WHEN {i} THEN {_factor(binder, recipe, i)}"] if source.repeat else []
                 hosts += [f"WHEN {i} THEN {_host(binder, recipe, i)}"] if source.max_documents_per_host else []
+                orders += [f"WHEN {i} THEN {_order(binder, recipe, i)}"] if source.order else []
             except SqlError as error:
                 faults.append(error)
     if faults:
@@ -80,6 +88,7 @@ def bind_sources(recipe: Recipe, schema: pa.Schema, ensemble: Ensemble | None = 
         f"CASE {' '.join(sources)} END",
         f"CASE _source {' '.join(factors)} ELSE 1 END" if factors else None,
         f"CASE _source {' '.join(hosts)} END" if hosts else None,
+        f"CASE _source {' '.join(orders)} ELSE 'nan'::DOUBLE END" if orders else None,
         dict(sorted(binder.bindings.items())),
     )
 
@@ -101,12 +110,23 @@ def _host(binder: Binder, recipe: Recipe, i: int) -> str:
     return binder.bind("url.host", recipe.at("sources", i, "max_documents_per_host"))[0]
 
 
+def _order(binder: Binder, recipe: Recipe, i: int) -> str:
+    """A document's place as SQL, the lowest first; those that have none come last."""
+    text = recipe.sources[i].order
+    assert text is not None
+    direction = _DIRECTION.search(text)
+    sign = "-" if direction and direction[1].lower() == "desc" else ""
+    sql, _ = binder.number(_DIRECTION.sub("", text), recipe.at("sources", i, "order"))
+    number = f"{sign}CAST({sql} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} ELSE 'infinity'::DOUBLE END"
+
+
 def assign_sources(recipe: Recipe, catalogue: pa.Table, verdicts: pa.Table) -> Numbers:
     """int32[rows]: number of the source that takes each row, NOBODY where none does or the policy dropped it.
 
     Factors of repetition count for nothing here, so what is made of a source's documents does not depend on them.
     """
-    conditions = replace(bind_sources(recipe, catalogue.schema), factor=None)
+    conditions = replace(bind_sources(recipe, catalogue.schema), factor=None, order=None)
     return evaluate_sources(recipe, conditions, with_decisions(catalogue, verdicts), kept_only=True).source
 
 
@@ -120,7 +140,7 @@ def evaluate_sources(recipe: Recipe, conditions: Conditions, table: pa.Table, *,
         try:
             found = engine.query(
                 f"SELECT coalesce(_source, {NOBODY})::INTEGER AS _number, {conditions.factor or 'NULL'} AS _factor, "
-                f"{conditions.host or 'NULL'} AS _host "
+                f"{conditions.host or 'NULL'} AS _host, {conditions.order or 'NULL'} AS _order "
                 f"FROM (SELECT *, CASE WHEN {kept} THEN {conditions.sql} END AS _source FROM {TABLE})"
             )
         except duckdb.Error as error:
@@ -131,10 +151,11 @@ def evaluate_sources(recipe: Recipe, conditions: Conditions, table: pa.Table, *,
             ) from error
     source = np.asarray(found["_number"], np.int32)
     host = found["_host"].combine_chunks() if conditions.host else None
+    order = np.asarray(found["_order"], np.float64) if conditions.order else None
     if conditions.factor is None:
-        return Taken(source, None, host)
+        return Taken(source, None, host, order)
     factor = _in_steps(recipe, source, np.asarray(found["_factor"], np.float64))
-    return Taken(np.where(factor > 0, source, np.int32(NOBODY)), factor, host)
+    return Taken(np.where(factor > 0, source, np.int32(NOBODY)), factor, host, order)
 
 
 def _in_steps(recipe: Recipe, source: Numbers, factor: npt.NDArray[np.float64]) -> Factors:

@@ -21,6 +21,7 @@ from mixtures.conditions import (
     NOBODY,
     Conditions,
     Factors,
+    Floats,
     Numbers,
     Taken,
     bind_sources,
@@ -169,7 +170,7 @@ class Corpus:
 
     def matching(self, recipe: Recipe) -> Iterator[tuple[pa.Table, pa.Table, pa.Array]]:
         """Each part's catalogue rows and verdicts, and whether a source takes the row, whatever the policy said."""
-        conditions = replace(self.bind(recipe), factor=None)
+        conditions = replace(self.bind(recipe), factor=None, order=None)
         for _, catalogue, verdicts in self.judged():
             taken = evaluate_sources(recipe, conditions, with_decisions(catalogue, verdicts), kept_only=False)
             yield catalogue, verdicts, pa.array(taken.source != NOBODY)
@@ -192,7 +193,7 @@ class Corpus:
         at_row = row[used]
         return Rows(
             source=taken.source[at_row],
-            order=draw_keys(decided["doc_id"], "train", seed)[at_row],
+            order=order_keys(decided["doc_id"], taken.order, seed)[at_row],
             cluster=draw_keys(decided["cluster_id"], "heldout", seed)[at_row],
             grouped=(np.asarray(decided["cluster_size"]) > 1)[at_row],
             tokens=np.asarray(maps["tokens"], np.int32)[used],
@@ -299,6 +300,18 @@ def draw_keys(identifiers: pa.ChunkedArray, purpose: str, seed: int) -> Keys:
     halves = np.frombuffer(data, "<u8", 2 * len(flat), 16 * flat.offset).reshape(-1, 2)
     start = np.frombuffer(hash_bytes(purpose.encode(), str(seed).encode())[:8], "<u8")
     return _mix(halves[:, 0] + _mix(halves[:, 1] + start))
+
+
+def order_keys(identifiers: pa.ChunkedArray, order: Floats | None, seed: int) -> Keys:
+    """uint64[N]: the place in an epoch: by hash, or by `order` (rounded to float32) and then by hash."""
+    drawn = draw_keys(identifiers, "train", seed)
+    if order is None:
+        return drawn
+    with np.errstate(over="ignore"):
+        bits = (order.astype(np.float32) + np.float32(0)).view(np.uint32)
+    rising = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    ordered = rising << np.uint64(32) | drawn >> np.uint64(32)
+    return np.where(np.isnan(order), drawn, ordered)
 
 
 def _mix(x: Keys) -> Keys:

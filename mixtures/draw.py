@@ -1,6 +1,7 @@
 """Draws: which documents make a held-out set, and how often each is trained on, as one number a source.
 
-A source is gone through in the order of a hash of seed and identifier, again and again. How far is counted in ticks,
+A source is gone through in the order of a hash of seed and identifier, or in one that the recipe gives (`order`, equal
+documents by the hash), again and again. How far is counted in ticks,
 2**64 an epoch: a document of key `k` comes in its epoch `j` at tick `j * 2**64 + k`, one of factor 3 three times as
 often, and it has been taken as often as it came before the source's end. So the end is all that a worker needs to
 count its part's rows, two ends tell what lies between (a stage goes on where the one before stopped, and takes what was
@@ -188,9 +189,12 @@ def _come_between(rows: Candidates, low: Sequence[int], high: Sequence[int]) -> 
 
 def _settle(kinds: Kinds, coming: Coming, target: int) -> int:
     """The tick by which what is coming holds the target."""
+    if len(set(coming.kind.tolist())) == 1:
+        in_order = np.lexsort((coming.key, coming.turn))
+        last = in_order[np.searchsorted(np.cumsum(coming.tokens[in_order]), target)]
+        return _tick(kinds, int(coming.kind[last]), int(coming.turn[last]), int(coming.key[last]))
     ticks = [
-        _source_tick(turn * EPOCH + key + 1, kinds.factor[kind])
-        for kind, turn, key in zip(coming.kind.tolist(), coming.turn.tolist(), coming.key.tolist(), strict=True)
+        _tick(kinds, *row) for row in zip(coming.kind.tolist(), coming.turn.tolist(), coming.key.tolist(), strict=True)
     ]
     left = target
     for tick, tokens in sorted(zip(ticks, coming.tokens.tolist(), strict=True)):
@@ -198,6 +202,11 @@ def _settle(kinds: Kinds, coming: Coming, target: int) -> int:
         if left <= 0:
             return tick
     raise AssertionError("the upper tick holds the target")
+
+
+def _tick(kinds: Kinds, kind: int, turn: int, key: int) -> int:
+    """When a document of this kind and key comes for the time `turn`."""
+    return _source_tick(turn * EPOCH + key + 1, kinds.factor[kind])
 
 
 def settle_thresholds(parts: Sequence[Candidates], targets: Sequence[int]) -> list[int | None]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.conditions import NOBODY, Conditions, Taken, evaluate_sources, with_decisions
-from mixtures.corpus import COUNTED, DECIDED, Corpus, Mask, Rows, draw_keys, hash_hosts
+from mixtures.corpus import COUNTED, DECIDED, Corpus, Mask, Rows, draw_keys, hash_hosts, order_keys
 from mixtures.recipe import Recipe
 from storage.errors import DatasetError
 from storage.parts import Part
@@ -79,16 +79,15 @@ def _estimate(
     size = np.asarray(catalogue["text_bytes"], np.int64)[rows]
     names = catalogue["source"].take(pa.array(rows)).to_pylist()
     rate = np.array([rates.get(name, rates[""]) for name in names], np.float64)
-    keys = {purpose: draw_keys(decided["doc_id"], purpose, seed)[rows] for purpose in ("train", "hosts")}
     return Rows(
         source=taken.source[rows],
-        order=keys["train"],
+        order=order_keys(decided["doc_id"], taken.order, seed)[rows],
         cluster=draw_keys(decided["cluster_id"], "heldout", seed)[rows],
         grouped=(np.asarray(decided["cluster_size"]) > 1)[rows],
         tokens=np.maximum(1, np.rint(size * rate)).astype(np.int32),
         bytes=size.astype(np.int32),
         factor=None if taken.factor is None else taken.factor[rows],
         host=None if taken.host is None else hash_hosts(taken.host.take(pa.array(rows))),
-        spread=None if taken.host is None else keys["hosts"],
+        spread=None if taken.host is None else draw_keys(decided["doc_id"], "hosts", seed)[rows],
         estimated=True,
     )

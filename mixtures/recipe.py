@@ -213,6 +213,11 @@ class Source(Written):
         default=None, gt=0, description="Of each host so many documents at most, drawn by hash; the others are left."
     )
     repeat: Repeat | None = Field(default=None, description="Some documents are taken more often than others.")
+    order: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Which documents are taken first (SQL, a number), such as `quality.score DESC` (default: by hash).",
+    )
 
     @field_validator("weight", "tokens")
     @classmethod

@@ -77,7 +77,7 @@ def _weights(recipe: Recipe) -> dict[str, float]:
 def _groups(recipe: Recipe, names: list[str], table: pa.Table, ensemble: Ensemble | None) -> Int64s:
     """int64[rows]: the number of each row's group, -1 where no source or no group takes it."""
     conditions = bind_sources(recipe, table.drop_columns(["verdict", "cluster_size"]).schema, ensemble)
-    taken = evaluate_sources(recipe, replace(conditions, factor=None), table, kept_only=True)
+    taken = evaluate_sources(recipe, replace(conditions, factor=None, order=None), table, kept_only=True)
     source = taken.source.astype(np.int64)
     settings = recipe.tokenizer.train
     if settings is None or settings.balance is None:

@@ -264,7 +264,7 @@ class Listed(Corpus):
         return list(self.given[0])
 
     def bind(self, recipe: Recipe) -> Conditions:
-        return Conditions("", None, None, {})
+        return Conditions("", None, None, None, {})
 
 
 def listed(rows: Sequence[tuple[int, int, int, int]], sources: int, cuts: Sequence[int], seed: int) -> Listed:
