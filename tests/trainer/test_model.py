@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from trainer.data.batches import cut_documents
-from trainer.models.attention import attend, document_mask
 from trainer.models.kinds import build_model, count_parameters
 from trainer.models.llama import Llama, LlamaConfig
 from trainer.models.loss import summed_loss
@@ -38,17 +37,6 @@ def test_packed_logits_are_those_of_each_document_alone(shape: Shape, changes: d
         alone = [model(torch.tensor([d]), torch.arange(len(d)).unsqueeze(0))[0] for d in documents]
     assert float(together.abs().max()) > 0.1
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-
-
-def test_short_bfloat16_attention_is_pytorchs(shape: Shape) -> None:
-    generator = torch.Generator().manual_seed(1)
-    q, k, v = (torch.randn(2, heads, 40, 16, generator=generator) for heads in (4, 2, 2))
-    mask = document_mask(torch.tensor([[0] * 11 + [1] * 29, [0] * 40]))
-    exact = attend(q, k, v, mask)
-    rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
-    plain = F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), attn_mask=mask)
-    torch.testing.assert_close(exact, plain)
-    torch.testing.assert_close(rounded.float(), plain, atol=0.03, rtol=0.03)
 
 
 @pytest.mark.parametrize("vocabulary", [384, 9_000])

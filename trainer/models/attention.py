@@ -1,7 +1,7 @@
-"""Causal attention that stays within documents, for any kind of model.
+"""Causal attention that stays within documents, for any kind of model; how it is computed is chosen at run time.
 
-Measured on one AMX-less AVX-512 core at 4,096 tokens a step: attention over short sequences in bfloat16 is plain
-matrix products (13 ms a layer, PyTorch's CPU kernel 37 ms).
+On a CPU by blocks (`blockwise`), on a GPU by FlashAttention, which is told where documents begin (`packed`), and for
+anything else (float32 on a GPU, keys from a memory) by PyTorch's own function with a mask.
 """
 
 from __future__ import annotations
@@ -10,20 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHORT_SEQUENCE = 1024
+from trainer.models.blockwise import LONGEST, Blocks, attend_blockwise, see
+from trainer.models.packed import (
+    VARLEN_DTYPES,
+    Flexible,
+    Packed,
+    attend_flexible,
+    attend_packed,
+    describe,
+    has_varlen,
+    pack,
+)
+
+Mask = Tensor | Blocks | Packed | Flexible | None
+"""What `attend` is told of who sees whom; none: plainly causal."""
 
 
-def attention_mask(
-    documents_BT: Tensor | None, x_BTD: Tensor, dtype: torch.dtype, window: int | None = None
-) -> Tensor | None:
-    """What `attend` takes for queries and keys of `x_BTD`: none where plain causality says it all.
+def attention_mask(documents_BT: Tensor | None, x_BTD: Tensor, dtype: torch.dtype, window: int | None = None) -> Mask:
+    """What `attend` takes for queries and keys of `x_BTD`, multiplied in `dtype`.
 
     `window` is the number of keys that a query may see, its own among them.
     """
+    length = x_BTD.shape[1]
+    window = None if window is None or window >= length else window
+    if x_BTD.device.type == "cpu" and length <= LONGEST:
+        return see(documents_BT, length, dtype, window)
+    if documents_BT is None and window is None:
+        return None
     if documents_BT is None:
-        if window is None or window >= x_BTD.shape[1]:
-            return None
         documents_BT = torch.zeros(x_BTD.shape[:2], dtype=torch.int64, device=x_BTD.device)
+    if x_BTD.device.type == "cuda" and dtype in VARLEN_DTYPES:
+        return pack(documents_BT, window) if has_varlen() else describe(documents_BT, window)
     return document_mask(documents_BT, dtype, window)
 
 
@@ -37,20 +54,20 @@ def document_mask(documents_BT: Tensor, dtype: torch.dtype = torch.float32, wind
     return mask.masked_fill_(~allowed_BTT, float("-inf")).unsqueeze(1)
 
 
-def attend(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+def attend(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Mask, scale: float | None = None) -> Tensor:
     """softmax(q·k · scale + mask)·v for each head; scale is 1/sqrt(K) if not told.
 
-    Key and value heads are repeated where there are fewer of them; value heads may have another size.
+    Several query heads may share one key and value head; value heads may have another size.
     """
+    scale = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
+    if isinstance(mask, Packed):
+        return attend_packed(q_BHTK, k_BGTK, v_BGTK, mask, scale)
+    if isinstance(mask, Flexible):
+        return attend_flexible(q_BHTK, k_BGTK, v_BGTK, mask, scale)
     repeats = q_BHTK.shape[1] // k_BGTK.shape[1]
     if repeats > 1:
         k_BGTK, v_BGTK = k_BGTK.repeat_interleave(repeats, dim=1), v_BGTK.repeat_interleave(repeats, dim=1)
-    short = q_BHTK.shape[2] <= SHORT_SEQUENCE and q_BHTK.device.type == "cpu" and q_BHTK.dtype == torch.bfloat16
-    if mask is None or not short:
-        mask = None if mask is None else mask.to(q_BHTK.dtype)
-        return F.scaled_dot_product_attention(
-            q_BHTK, k_BGTK, v_BGTK, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
-    scale = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
-    scores_BHTT = (q_BHTK * scale) @ k_BGTK.transpose(2, 3) + mask.to(q_BHTK.dtype)
-    return torch.softmax(scores_BHTT, dim=-1, dtype=scores_BHTT.dtype) @ v_BGTK
+    if isinstance(mask, Blocks):
+        return attend_blockwise(q_BHTK, k_BGTK, v_BGTK, mask, scale)
+    mask = None if mask is None else mask.to(q_BHTK.dtype)
+    return F.scaled_dot_product_attention(q_BHTK, k_BGTK, v_BGTK, attn_mask=mask, is_causal=mask is None, scale=scale)

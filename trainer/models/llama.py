@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainer.models.attention import attend, attention_mask
+from trainer.models.attention import Mask, attend, attention_mask
 from trainer.models.contract import Fault, LanguageModel, ModelConfig
 from trainer.models.layers import RMSNorm, Rotary, Rotation, SwiGLU, rotate
 from trainer.models.loss import compute_dtype
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.widths[0], config.norm_epsilon) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.widths[1], config.norm_epsilon) if config.qk_norm else nn.Identity()
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         q, k, v = self.qkv(x_BTD).split(self.widths, dim=-1)
         q_BTHK, k_BTGK = self._heads(self.q_norm(q)), self._heads(self.k_norm(k))
         q_BHTK, k_BGTK = rotate(q_BTHK, rotation).transpose(1, 2), rotate(k_BTGK, rotation).transpose(1, 2)
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.ffn = SwiGLU(config.hidden_size, config.ffn_size)
         self.dropout = nn.Dropout(0.0)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         if self.norm_after:
             x_BTD = x_BTD + self.dropout(self.attention_norm(self.attention(x_BTD, rotation, mask)))
             return x_BTD + self.dropout(self.ffn_norm(self.ffn(x_BTD)))  # type: ignore[no-any-return]
