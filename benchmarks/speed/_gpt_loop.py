@@ -1,4 +1,4 @@
-"""The loop that everybody writes first: GPT-2's architecture, torch.compile, bf16 autocast, fused AdamW, PyTorch's SDPA.
+"""The loop that everybody writes first: GPT-2, torch.compile, bf16 autocast, fused AdamW, PyTorch's attention.
 
 Written for the benchmark in the manner of nanoGPT: learned positions, LayerNorm without biases, GELU, tied embeddings,
 the whole logits matrix and PyTorch's cross entropy, batches cut from a flat token file at random places.

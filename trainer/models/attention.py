@@ -61,13 +61,13 @@ def attend(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Mask, scale: fl
     """
     scale = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
     if isinstance(mask, Packed):
-        return attend_packed(q_BHTK, k_BGTK, v_BGTK, mask, scale)
+        return attend_packed(q_BHTK, k_BGTK, v_BGTK, mask, scale)  # type: ignore[no-any-return]
     if isinstance(mask, Flexible):
         return attend_flexible(q_BHTK, k_BGTK, v_BGTK, mask, scale)
     repeats = q_BHTK.shape[1] // k_BGTK.shape[1]
     if repeats > 1:
         k_BGTK, v_BGTK = k_BGTK.repeat_interleave(repeats, dim=1), v_BGTK.repeat_interleave(repeats, dim=1)
     if isinstance(mask, Blocks):
-        return attend_blockwise(q_BHTK, k_BGTK, v_BGTK, mask, scale)
+        return attend_blockwise(q_BHTK, k_BGTK, v_BGTK, mask, scale)  # type: ignore[no-any-return]
     mask = None if mask is None else mask.to(q_BHTK.dtype)
     return F.scaled_dot_product_attention(q_BHTK, k_BGTK, v_BGTK, attn_mask=mask, is_causal=mask is None, scale=scale)

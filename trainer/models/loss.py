@@ -1,8 +1,8 @@
 """The summed cross-entropy of a model's last states, and the z-loss, never keeping a [tokens, vocabulary] matrix.
 
 The loss runs over chunks of rows and makes its gradients in the same pass; the gradients of several chunks share one
-product, so that what they add to the head's gradient is converted to float32 once. The z-loss is coefficient · log² of the
-softmax's denominator (PaLM, 2204.02311, section 5).
+product, so that what they add to the head's gradient is converted to float32 once. The z-loss is coefficient · log² of
+the softmax's denominator (PaLM, 2204.02311, section 5).
 """
 
 from __future__ import annotations
