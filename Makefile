@@ -19,8 +19,8 @@ PEERS := .cache/peers
 run: $(READY)  ## curate, mix, tokenize, train, evaluate and report on the embedded default
 	@$(BIN)/gristmill run --out $(OUT)
 
-test: $(TEST_READY)  ## set up and pass the tests
-	$(BIN)/python -m pytest
+test: $(TEST_READY)  ## set up and pass the tests, two folders of them at a time
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-full: $(TEST_READY)  ## the long tests that `make test` leaves out; the last result stands in tests/FULL_RESULT.txt
 	$(BIN)/python -m pytest -m "slow and not gpu" -rpfEs --tb=short -o addopts="-q --strict-markers --import-mode=importlib" --durations=0 | tee tests/FULL_RESULT.txt

@@ -22,6 +22,23 @@ settings.load_profile("steady")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+IN_ORDER = ("flows", "pipelines", "house", "trainer")
+"""A process takes two folders at the start: the longest one goes with the shortest."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n` a folder's tests run one after the other in one process, because they share what they build."""
+    if not config.pluginmanager.hasplugin("xdist") or config.getoption("dist", "no") == "no":
+        return
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_folder(item)))
+    items.sort(key=lambda item: IN_ORDER.index(_folder(item)) if _folder(item) in IN_ORDER else 99)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").parts[0]
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     return ROOT
