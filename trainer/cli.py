@@ -15,11 +15,14 @@ from trainer.command_line.exchange import add_export
 from trainer.command_line.models import add_models
 from trainer.command_line.registry import add_list, add_resume
 from trainer.command_line.serving import add_generate
+from trainer.command_line.stages import add_anneal, add_soup
 from trainer.command_line.training import add_train
 
 COMMANDS = (
     add_train,
     add_resume,
+    add_anneal,
+    add_soup,
     add_list,
     add_evaluate,
     add_generate,
