@@ -103,7 +103,7 @@ def _save(out: Path, states: Sequence[Mapping[str, Any]], rows: Sequence[Row], m
     mixtures = {row.mixture for row in rows}
     run: dict[str, Any] = {**longest["run"], "mixture": mixtures.pop() if len(mixtures) == 1 else SEVERAL}
     counted = {name: max(int(state[name]) for state in states) for name in ("step", "tokens", "consumed_samples")}
-    state = {**counted, "run": {**run, "training": {**run["training"], "steps": counted["step"]}}}
+    state: dict[str, Any] = {**counted, "run": {**run, "training": {**run["training"], "steps": counted["step"]}}}
     folder = save_checkpoint(out, state, model=mean, training={}, keep=1)
     names = [row.name for row in rows]
     write_atomically(out / RUN_FILE, (json.dumps({**state["run"], "soup": names}, indent=2) + "\n").encode())
