@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
-from trainer.command_line.exchange import add_export
+from trainer.command_line.exchange import add_export, add_import
 from trainer.command_line.models import add_models
 from trainer.command_line.registry import add_list, add_resume
 from trainer.command_line.serving import add_generate
@@ -27,6 +27,7 @@ COMMANDS = (
     add_evaluate,
     add_generate,
     add_export,
+    add_import,
     add_models,
 )
 
