@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from storage.megatron import IndexedReader, IndexedWriter
+from trainer.data import indices
 from trainer.data.indices import SAMPLE_SURPLUS, apportion_samples, build_blend, build_sample_indices
 
 
@@ -82,7 +83,11 @@ def test_samples_read_through_them_are_megatrons(tmp_path: Path) -> None:
     "weights", [[0.3, 0.7], [1.0], [26.11, 0.4, 4.08, 14.4], [1, 1, 1], [1e-6, 5.0], list(np.linspace(0.1, 9, 84))]
 )
 @pytest.mark.parametrize("num_samples", [1, 400, 5_001])
-def test_blend_is_megatrons(weights: list[float], num_samples: int) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_blend_is_megatrons(
+    weights: list[float], num_samples: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indices, "WORTH_COMPILING", 0 if compiled else 1 << 40)
     cpp = pytest.importorskip("megatron.core.datasets.helpers_cpp")
     utils = pytest.importorskip("megatron.core.datasets.utils")
     builder = pytest.importorskip("megatron.core.datasets.blended_megatron_dataset_builder")
