@@ -32,6 +32,7 @@ from mixtures.ensemble import Ensemble
 from mixtures.hosts import open_catalogue
 from mixtures.recipe import Recipe
 from mixtures.sql import database
+from mixtures.withheld import without_withheld
 from storage.errors import DatasetError
 from storage.identity import hash_bytes
 from storage.manifests import Dataset, open_dataset
@@ -182,6 +183,7 @@ class Corpus:
         decided = self.verdicts.read_paths(verdicts, DECIDED)
         catalogue = with_decisions(self.catalogue.read_paths(part, conditions.paths), decided)
         taken = evaluate_sources(recipe, conditions, catalogue.combine_chunks(), kept_only=True)
+        taken = without_withheld(recipe, taken, decided["doc_id"])
         return [self.join(part, stored, decided, taken, recipe.seed, placed=placed)]
 
     def join(self, part: Part, stored: list[Part], decided: pa.Table, taken: Taken, seed: int, *, placed: bool) -> Rows:

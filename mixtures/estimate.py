@@ -16,6 +16,7 @@ import pyarrow as pa
 from mixtures.conditions import NOBODY, Conditions, Taken, evaluate_sources, with_decisions
 from mixtures.corpus import COUNTED, DECIDED, Corpus, Mask, Rows, draw_keys, hash_hosts, order_keys
 from mixtures.recipe import Recipe
+from mixtures.withheld import without_withheld
 from storage.errors import DatasetError
 from storage.parts import Part
 
@@ -36,6 +37,7 @@ class EstimatedCorpus(Corpus):
         decided = self.verdicts.read_paths(verdicts, DECIDED)
         catalogue = self.catalogue.read_paths(part, sorted({*conditions.paths, "source", "text_bytes"}))
         taken = evaluate_sources(recipe, conditions, with_decisions(catalogue, decided), kept_only=True)
+        taken = without_withheld(recipe, taken, decided["doc_id"])
         there = self._is_stored(stored, catalogue.num_rows)
         known = replace(taken, source=np.where(there, taken.source, np.int32(NOBODY)))
         lacking = (taken.source != NOBODY) & ~there & (np.asarray(catalogue["text_bytes"]) > 0)

@@ -20,6 +20,7 @@ from mixtures.demand import Demand, Offer, work_out_demand
 from mixtures.draw import EPOCH
 from mixtures.recipe import Recipe, Source, Stage
 from mixtures.supply import Reached, Supply, measure_supply
+from mixtures.withheld import identify_withheld
 from mixtures.wording import say_count
 from storage.errors import RecipeError
 from storage.identity import fingerprint
@@ -299,6 +300,7 @@ def _mixture_plan(
             "catalogue": corpus.catalogue.manifest.identity,
             "verdicts": corpus.verdicts.manifest.identity,
             "tokens": corpus.tokens.manifest.identity,
+            **identify_withheld(recipe),
         },
         bindings=bindings,
         seed=recipe.seed if stage is None or stage.seed is None else stage.seed,

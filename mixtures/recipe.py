@@ -312,6 +312,12 @@ class Recipe(WrittenFile):
     policy: str = Field(min_length=1, description="A shipped policy's name, or a path from this file's folder.")
     tokenizer: Tokenizer = Field(description="Train a tokenizer, or load one.")
     heldout: Heldout = Field(default=Heldout(share=0.01), description="What is kept for evaluation.")
+    withheld: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A Parquet file from this file's folder: the documents under `doc_id` are never taken, neither to "
+        "train on nor to hold out.",
+    )
     sources: tuple[Source, ...] = Field(
         min_length=1, max_length=1000, description="The sources; a document belongs to the first that takes it."
     )

@@ -21,7 +21,7 @@ from pipelines.command_line.fit import fit
 from pipelines.command_line.language_models import annotate, synthesize
 from pipelines.command_line.shards import shards, where
 from pipelines.command_line.shared import OUT, on_ray
-from pipelines.command_line.studies import search_mixture, validate
+from pipelines.command_line.studies import ablate, search_mixture, validate
 from pipelines.command_line.tokenizer import tokenizer
 from pipelines.environment import prepare_environment
 from storage.errors import CurationError, GristmillError
@@ -244,7 +244,7 @@ def doctor(out: str) -> None:
     doctor_command(Path(out))
 
 
-for command in (validate, search_mixture, annotate, synthesize, fit):
+for command in (ablate, validate, search_mixture, annotate, synthesize, fit):
     cli.add_command(command)
 
 

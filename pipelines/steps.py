@@ -17,6 +17,7 @@ import yaml
 from mixtures.middle import identify_choice
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
+from mixtures.withheld import identify_withheld
 from pipelines.annotated import identify_labels, is_annotation
 from pipelines.contamination import benchmark_stage, contamination_spec
 from pipelines.dedup.spans.parameters import spans_config
@@ -304,7 +305,8 @@ def plan_mix(request: RunRequest, folder: RunFolder) -> StepPlan:
 def _plan_mixture(step: str, request: RunRequest, folder: RunFolder, *, write: bool) -> StepPlan:
     spec, basis = _mixing(request, folder)
     stored = require_step(folder, "tokenize").result["identity"]
-    basis = {**basis, "recipe": recipe_of(request).identity(), "stored": stored}
+    recipe = recipe_of(request)
+    basis = {**basis, "recipe": recipe.identity(), **identify_withheld(recipe), "stored": stored}
     return _plan(step, "mix", {**spec, "write": write}, basis)
 
 

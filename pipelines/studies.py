@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,21 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """One small model: the shares of the sources that it learns from, and its seed."""
+    """One small model: the shares of the sources that it learns from (None: the mixture's own), and its seed.
+
+    Where they differ from the study's: the mixture that it learns from, its preset's path and its steps.
+    """
 
     name: str
-    weights: Mapping[str, float]
+    weights: Mapping[str, float] | None
     seed: int
+    mixture: str | None = None
+    preset: str | None = None
+    steps: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is said about it, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def prepare_study(
@@ -101,7 +111,7 @@ def prepare_study(
     basis = {"judged": judged["identity"], "tokenizer": vocabulary["tokenizer"], "preset": hash_file(model)}
     identity = fingerprint({**asked, **basis, "policy": policy})
     apart = StudyFolder(folder.root, f"{kind}/{identity[:SHORT_IDENTITY]}")
-    training = _training_of(model)
+    training = training_of(model)
     steps = tokens // (training["sequence_length"] * training["global_batch"])
     if not steps:
         raise InputError(f"{tokens:,} tokens are less than one step of `{preset}`", hint="raise --tokens")
@@ -118,7 +128,8 @@ def prepare_study(
     )
 
 
-def _training_of(preset: Path) -> dict[str, Any]:
+def training_of(preset: Path) -> dict[str, int]:
+    """What of a preset makes steps of tokens. Raises RecipeError for what is no preset."""
     try:
         training = yaml.safe_load(preset.read_text(encoding="utf-8"))["training"]
         return {name: int(training[name]) for name in ("sequence_length", "global_batch")}

@@ -57,3 +57,29 @@ def search_mixture(**options: object) -> None:
     from pipelines.commands.search_mixture import search_mixture_command
 
     search_mixture_command(options)
+
+
+@click.command()
+@click.argument("arms", nargs=-1, required=True, metavar="A.yaml B.yaml...")
+@OUT
+@click.option("--seeds", type=int, default=None, help="Models of each.  [default: the matrix's, else 3]")
+@click.option(
+    "--tokens",
+    type=int,
+    default=None,
+    help="Tokens that each model learns from.  [default: the matrix's, else 1000000]",
+)
+@click.option("--heldout", type=int, default=20_000, show_default=True, help="Tokens of each held-out text.")
+@click.option(
+    "--measure-on",
+    multiple=True,
+    metavar="NAME=SQL",
+    help="A held-out text: documents that no model learns from. Repeatable.  [default: of each source, what all keep]",
+)
+@click.option("--preset", default=None, help="The model to train.  [default: the matrix's, else tiny]")
+@on_ray
+def ablate(**options: object) -> None:
+    """Train the same small model on several recipes or policies, or on a MATRIX.yaml of experiments, and compare."""
+    from pipelines.commands.ablate import ablate_command
+
+    ablate_command(options)

@@ -39,7 +39,7 @@ def train_proxies(run: Session, study: Study, mixture: str, proxies: Sequence[Pr
     """Submit the job: a core or a GPU for each proxy. What each learned, as the job says it."""
     cluster, progress, started = run.cluster(), StepProgress(STEP), time.monotonic()
     observer().started(STEP)
-    rows = [dataclasses.asdict(proxy) for proxy in proxies]
+    rows = [proxy.to_json() for proxy in proxies]
     identity = fingerprint({"study": study.identity, "proxies": rows})
     home = study.folder.home / "proxies"
     spec = {**study.training, "identity": identity, "home": str(home), "mixture": mixture, "proxies": rows}

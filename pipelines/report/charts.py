@@ -1,9 +1,9 @@
-"""Charts as SVG text: a line chart with axes that a person can read; scaled by the page, crisp at any width."""
+"""Charts as SVG text: lines over common axes, means with their intervals; scaled by the page, crisp at any width."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -18,6 +18,53 @@ class Line:
     name: str
     points: Sequence[tuple[float, float]]
     style: str = "line-a"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mean with its interval; `low` and `high` are None where there is none."""
+
+    name: str
+    mean: float
+    low: float | None
+    high: float | None
+
+
+ROW_HEIGHT, NAME_WIDTH = 30, 210
+
+
+def span_chart(spans: Sequence[Span], *, x_name: str, title: str) -> str:
+    """An SVG of means as dots and their intervals as bars, one below the other over a common axis."""
+    values = [value for span in spans for value in (span.mean, span.low, span.high) if value is not None]
+    marks = ticks(min(values), max(values), 6)
+    height = TOP + ROW_HEIGHT * len(spans) + BOTTOM
+
+    def across(value: float) -> float:
+        return NAME_WIDTH + (value - marks[0]) / (marks[-1] - marks[0]) * (WIDTH - NAME_WIDTH - RIGHT)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" class="chart">']
+    for mark in marks:
+        x = across(mark)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}" class="grid"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 18}" class="tick-x">{_short(mark)}</text>')
+    for row, span in enumerate(spans):
+        parts += _span(span, across, TOP + ROW_HEIGHT * (row + 0.5))
+    parts.append(f'<text x="{(NAME_WIDTH + WIDTH) / 2}" y="{height - 4}" class="axis-name">{escape(x_name)}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _span(span: Span, across: Callable[[float], float], y: float) -> list[str]:
+    told = f"{span.name}: {span.mean:.4f}"
+    bar = []
+    if span.low is not None and span.high is not None:
+        told += f" ({span.low:.4f} to {span.high:.4f})"
+        bar = [f'<line x1="{across(span.low):.1f}" x2="{across(span.high):.1f}" y1="{y}" y2="{y}" class="span"/>']
+    name = span.name if len(span.name) <= 32 else span.name[:31] + "…"
+    return [
+        f'<text x="{NAME_WIDTH - 10}" y="{y + 4}" class="tick-y">{escape(name)}</text>',
+        *bar,
+        f'<circle cx="{across(span.mean):.1f}" cy="{y}" r="5" class="mean"><title>{escape(told)}</title></circle>',
+    ]
 
 
 def line_chart(lines: Sequence[Line], *, x_name: str, y_name: str, title: str) -> str:

@@ -150,7 +150,7 @@ def deployments(project_root: Path) -> dict[str, tuple[Path, str]]:
 
 def test_every_deployment_names_a_flow(project_root: Path) -> None:
     found = deployments(project_root)
-    fits, studies = {"fit-fasttext", "fit-encoder"}, {"validate", "search-mixture"}
+    fits, studies = {"fit-fasttext", "fit-encoder"}, {"ablate", "validate", "search-mixture"}
     assert set(found) == {"whole", "curate", "mix", "train", "annotate", "synthesize"} | fits | studies
     for file, function in found.values():
         assert "out" in parameters(file, function)
