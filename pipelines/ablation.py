@@ -29,6 +29,7 @@ from pipelines.run_folder import RunFolder
 from pipelines.steps import policy_of, preset_file
 from pipelines.studies import POLICY_FILE, Proxy, Study, prepare_study, training_of, write_yaml
 from storage.errors import InputError, RecipeError
+from storage.identity import fingerprint, hash_file
 from storage.manifests import Dataset
 
 SELECTION, PLAN = "selection.parquet", "plan.json"
@@ -276,21 +277,31 @@ def describe_arm(plan: AblationPlan, arm: Arm, mixture: Path, judged: Mapping[st
     }
 
 
-def proxies_of(plan: AblationPlan, mixtures: Mapping[str, str]) -> list[Proxy]:
-    """The models to train, one seed of all experiments after the other: an interrupted study has whole seeds."""
-    presets = {experiment.slug: write_preset(plan, experiment) for experiment in plan.experiments}
+def proxies_of(plan: AblationPlan, measured: str, mixtures: Mapping[str, str]) -> list[Proxy]:
+    """The models to train, one seed of all experiments after the other: an interrupted study has whole seeds.
+
+    A model's folder is named by all that decides it, so another ablation with the same experiment finds it there.
+    """
     return [
-        Proxy(
-            name=experiment.slug,
-            weights=None,
-            seed=seed,
-            mixture=mixtures[experiment.arm.name],
-            preset=str(presets[experiment.slug]),
-            steps=steps_of(presets[experiment.slug], plan.tokens),
-        )
+        _proxy(plan, experiment, seed, measured, mixtures[experiment.arm.name])
         for seed in range(_FIRST_SEED, _FIRST_SEED + plan.seeds)
         for experiment in plan.experiments
     ]
+
+
+def _proxy(plan: AblationPlan, experiment: Experiment, seed: int, measured: str, mixture: str) -> Proxy:
+    preset = write_preset(plan, experiment)
+    steps = steps_of(preset, plan.tokens)
+    decides = {"mixture": mixture, "measured": measured, "preset": hash_file(preset), "steps": steps, "seed": seed}
+    return Proxy(
+        name=experiment.slug,
+        weights=None,
+        seed=seed,
+        mixture=mixture,
+        preset=str(preset),
+        steps=steps,
+        folder=f"ablation/models/{fingerprint(decides)}",
+    )
 
 
 def write_preset(plan: AblationPlan, experiment: Experiment) -> Path:

@@ -76,7 +76,8 @@ class Study:
 class Proxy:
     """One small model: the shares of the sources that it learns from (None: the mixture's own), and its seed.
 
-    Where they differ from the study's: the mixture that it learns from, its preset's path and its steps.
+    Where they differ from the study's: the mixture that it learns from, its preset's path, its steps, and its folder
+    below the run's.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Proxy:
     mixture: str | None = None
     preset: str | None = None
     steps: int | None = None
+    folder: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is said about it, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow
@@ -25,7 +25,7 @@ from pipelines.flows.studies import mix_study, train_proxies
 from pipelines.flows.tasks import publish_table
 from pipelines.report.ablation import read_losses, render_ablation
 from pipelines.run_folder import require_step
-from pipelines.studies import find_finished, write_result
+from pipelines.studies import Proxy, find_finished, write_result
 from storage.commit import write_atomically
 from storage.manifests import open_dataset
 
@@ -58,11 +58,11 @@ def ablate_run(run: Session, plan: AblationPlan) -> dict[str, Any]:
     inner, measured = mix_study(run, plan)
     withheld = withhold(run, plan, measured)
     described = {arm.name: mix_arm(run, plan, arm, withheld) for arm in plan.arms}
-    proxies = proxies_of(plan, {name: mixture for name, (mixture, _) in described.items()})
+    proxies = proxies_of(plan, measured, {name: mixture for name, (mixture, _) in described.items()})
     trained = train_proxies(inner, plan, measured, proxies)
     heldout = describe_heldout(run.folder.mixture(measured))
     result = compare(plan, [told for _, told in described.values()], heldout, trained)
-    write_pages(plan, result)
+    write_pages(plan, result, proxies)
     write_result(plan, result)
     return result
 
@@ -82,9 +82,10 @@ def mix_arm(run: Session, plan: AblationPlan, arm: Arm, withheld: list[bytes]) -
     return mixture, describe_arm(plan, arm, run.folder.mixture(mixture), judged)
 
 
-def write_pages(plan: AblationPlan, result: Mapping[str, Any]) -> None:
+def write_pages(plan: AblationPlan, result: Mapping[str, Any], proxies: Sequence[Proxy]) -> None:
     """`result.md` and `result.html` beside the result."""
-    home = plan.folder.home
-    losses = {one.name: read_losses(home / "proxies" / f"{one.slug}-1") for one in plan.experiments}
+    home, names = plan.folder.home, {one.slug: one.name for one in plan.experiments}
+    firsts = [proxy for proxy in proxies if proxy.seed == proxies[0].seed]
+    losses = {names[proxy.name]: read_losses(plan.folder.root / str(proxy.folder)) for proxy in firsts}
     write_atomically(home / "result.md", markdown_of(result).encode())
     write_atomically(home / "result.html", render_ablation(result, losses).encode())

@@ -32,13 +32,16 @@ def _task(job: Job, proxy: dict[str, Any]) -> PartTask:
     folder = RunFolder(job.run_folder)
     measured = folder.mixture(job.spec["mixture"])
     own = folder.mixture(proxy["mixture"]) if proxy.get("mixture") else measured
+    place = Path(job.spec["home"]) / f"{proxy['name']}-{proxy['seed']}"
+    if "folder" in proxy:
+        place = folder.root / proxy["folder"]
     return PartTask(
         identity=f"{proxy['name']} {proxy['seed']}",
         arguments={
             "mixture": str(own),
             "heldout": None if own == measured else str(measured),
             "proxy": proxy,
-            "out": str(Path(job.spec["home"]) / f"{proxy['name']}-{proxy['seed']}"),
+            "out": str(place),
             "preset": proxy.get("preset", job.spec["preset"]),
             "steps": proxy.get("steps", job.spec["steps"]),
             "options": {"seed": proxy["seed"], "threads": max(1, int(job.cpus))},

@@ -25,9 +25,10 @@ from mixtures.policy import Policy, load_policy
 from mixtures.recipe import SHIPPED as RECIPES
 from mixtures.recipe import load_recipe
 from pipelines.briefs import load_brief
+from pipelines.experiments import load_matrix
 from pipelines.rubrics import load_rubric
 from pipelines.stages import measuring_stages
-from trainer.settings import load_preset
+from trainer.settings import PRESETS, load_preset
 
 SCORED = pa.schema(
     [
@@ -55,6 +56,7 @@ KIND_OF_KEY = {
     "training": "preset",
     "prompt": "rubric",
     "wordings": "brief",
+    "axes": "matrix",
     "positive": "labelling",
     "examples": "labelling",
 }
@@ -108,6 +110,19 @@ def test_presets_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
     assert yaml_files["preset"]
     for _, path in yaml_files["preset"]:
         assert load_preset(str(path)).model_config(1024).vocabulary_size == 1024
+
+
+def test_matrices_load_and_name_fields_of_presets(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:
+    assert yaml_files["matrix"]
+    for _, path in yaml_files["matrix"]:
+        matrix = load_matrix(str(path))
+        preset = yaml.safe_load((PRESETS / f"{matrix.preset}.yaml").read_text(encoding="utf-8"))
+        for values in matrix.combinations():
+            for axis in values.keys() - {"data"}:
+                section, _, name = axis.partition(".")
+                preset[section][name] = values[axis]
+            path.write_text(yaml.safe_dump(preset), encoding="utf-8")
+            assert load_preset(str(path)).model["num_layers"] == values["model.num_layers"]
 
 
 def test_rubrics_load(yaml_files: dict[str, list[tuple[str, Path]]]) -> None:

@@ -160,13 +160,24 @@ def test_every_experiment_trains_on_equal_tokens_with_its_own_preset(folder: Run
     axes = {"data": ["strict.yaml", "stricter.yaml"], "training.global_batch": [4, 8]}
     matrix.write_text(yaml.safe_dump({"format_version": 1, "name": "m", "seeds": 2, "preset": "tiny", "axes": axes}))
     plan = planned(folder, "matrix")
-    proxies = proxies_of(plan, {"strict": "one", "stricter": "two"})
+    proxies = proxies_of(plan, "held", {"strict": "one", "stricter": "two"})
     assert [(proxy.seed, proxy.mixture) for proxy in proxies] == [
         *[(1, "one")] * 2, *[(1, "two")] * 2, *[(2, "one")] * 2, *[(2, "two")] * 2,
     ]  # fmt: skip
     assert [proxy.steps for proxy in proxies[:2]] == [50_000 // (256 * 4), 50_000 // (256 * 8)]
+    assert len({proxy.folder for proxy in proxies}) == 8
     written = yaml.safe_load(Path(str(proxies[1].preset)).read_text())
     assert written["training"]["global_batch"] == 8 and written["model"]["num_layers"] == 4
+
+
+def test_an_arm_more_leaves_the_models_of_the_others_where_they_are(folder: RunFolder) -> None:
+    (folder.root.parent / "third.yaml").write_text(STRICT.replace("strict", "third").replace("min: 5", "min: 9"))
+    mixtures = {"strict": "one", "stricter": "two", "third": "three"}
+    two, three = (
+        {proxy.folder for proxy in proxies_of(planned(folder, *arms), "held", mixtures)}
+        for arms in (("strict", "stricter"), ("strict", "stricter", "third"))
+    )
+    assert two < three and len(three) == 9
 
 
 def test_what_changes_the_result_changes_its_place(folder: RunFolder) -> None:
