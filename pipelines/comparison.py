@@ -2,7 +2,7 @@
 
 Invariant: a cell of any table is a function of `runs` alone, and `runs` holds every figure that was measured, so that
 anyone can recompute a table from the JSON beside it. A difference is taken seed by seed, because models of one seed
-share their start and the order of their data; a mean of several held-out texts counts each alike.
+start alike; a mean of several held-out texts counts each alike.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from mixtures.wording import say_count
 from pipelines.ablation import AblationPlan, asked_of
+from pipelines.experiments import DATA, Experiment
 from pipelines.intervals import Interval, difference_of, interval_of
 
 ALL = "all"
@@ -35,8 +36,7 @@ def compare(
         }
         for proxy in proxies
     ]
-    axes = {experiment.name: {k: v for k, v in experiment.values.items()} for experiment in plan.experiments}
-    axes = {name: {**values, **_data_of(plan, name)} for name, values in axes.items()}
+    axes = {experiment.name: _axes_of(experiment) for experiment in plan.experiments}
     return {
         "format_version": 1,
         "identity": plan.identity,
@@ -50,10 +50,9 @@ def compare(
     }
 
 
-def _data_of(plan: AblationPlan, name: str) -> dict[str, str]:
-    """An arm's own name in place of the path that it was asked for by."""
-    experiment = next(one for one in plan.experiments if one.name == name)
-    return {"data": experiment.arm.name} if "data" in experiment.values else {}
+def _axes_of(experiment: Experiment) -> dict[str, Any]:
+    """Its values, data by its name in place of the path that it was asked for by."""
+    return {**experiment.values, **({DATA: experiment.arm.name} if DATA in experiment.values else {})}
 
 
 def texts_of(runs: Sequence[Run]) -> list[str]:
