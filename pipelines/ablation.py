@@ -36,7 +36,7 @@ SELECTION, PLAN = "selection.parquet", "plan.json"
 SEEDS, TOKENS, PRESET = 3, 1_000_000, "tiny"
 SHORTFALL = 0.001
 """Of the tokens asked for: an arm that lacks more is refused."""
-AMOUNTS = ("weight", "tokens", "max_share", "max_epochs", "repeat", "fill_in_middle")
+AMOUNTS = ("weight", "tokens", "max_share", "max_epochs", "repeat", "order", "fill_in_middle")
 """What a source's held-out texts do not depend on."""
 _FIRST_SEED = 1
 
