@@ -14,7 +14,7 @@ from trainer.command_line.evaluation import add_evaluate
 from trainer.command_line.exchange import add_export, add_import
 from trainer.command_line.models import add_models
 from trainer.command_line.registry import add_list, add_resume
-from trainer.command_line.serving import add_generate
+from trainer.command_line.serving import add_complete, add_generate, add_serve
 from trainer.command_line.stages import add_anneal, add_soup
 from trainer.command_line.training import add_train
 
@@ -26,6 +26,8 @@ COMMANDS = (
     add_list,
     add_evaluate,
     add_generate,
+    add_complete,
+    add_serve,
     add_export,
     add_import,
     add_models,

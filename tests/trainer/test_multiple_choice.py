@@ -103,12 +103,12 @@ PAIRS = [
 
 
 def test_likelihoods_are_those_of_transformers_for_the_exported_model(opened: Trained, tmp_path: Path) -> None:
-    """Each pair alone and unpadded there, all together here; the window cuts the long one in front."""
+    """Each pair alone and unpadded there, all together here; the model's window cuts the long one in front."""
     from transformers import AutoModelForCausalLM
 
     export_model(opened, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    ours = LikelihoodModel(opened)
+    ours = LikelihoodModel(opened, window=64)
     found = ours.score(PAIRS)
     for (context, continuation), likelihood in zip(PAIRS, found, strict=True):
         if not context:  # transformers' model sees the end-of-document, ours has learned not to

@@ -17,7 +17,8 @@ from trainer.evaluation.held_out import documents_of, evaluate_model, fit_unigra
 from trainer.exchange.export import export_model
 from trainer.models.llama import Llama, LlamaConfig
 from trainer.parallel.world import World
-from trainer.serving.generate import Sampling, generate_tokens
+from trainer.serving.generate import generate_tokens
+from trainer.serving.sampling import Sampling
 from trainer.settings import Preset
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))

@@ -26,7 +26,8 @@ from trainer.data.mixture import TOKENIZER_FILE, Mixture
 from trainer.models.contract import LanguageModel, Losses
 from trainer.models.kinds import count_parameters
 from trainer.parallel.world import World
-from trainer.serving.generate import Sampling, generate_text, open_tokenizer
+from trainer.serving.generate import generate_text, open_tokenizer
+from trainer.serving.sampling import Sampling
 from trainer.settings import TrainingConfig
 
 UNIGRAM_TOKENS = 20_000_000

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.models.blockwise import LONGEST, Blocks, attend_blockwise, see
+from trainer.models.memory import Memory, Sight
 from trainer.models.packed import (
     VARLEN_DTYPES,
     Flexible,
@@ -22,15 +23,19 @@ from trainer.models.packed import (
     pack,
 )
 
-Mask = Tensor | Blocks | Packed | Flexible | None
+Documents = Tensor | Memory | None
+"""The number of each token's document within its row; or what was read before, to be gone on from; or one document."""
+Mask = Tensor | Blocks | Packed | Flexible | Sight | None
 """What `attend` is told of who sees whom; none: plainly causal."""
 
 
-def attention_mask(documents_BT: Tensor | None, x_BTD: Tensor, dtype: torch.dtype, window: int | None = None) -> Mask:
+def attention_mask(documents_BT: Documents, x_BTD: Tensor, dtype: torch.dtype, window: int | None = None) -> Mask:
     """What `attend` takes for queries and keys of `x_BTD`, multiplied in `dtype`.
 
     `window` is the number of keys that a query may see, its own among them.
     """
+    if isinstance(documents_BT, Memory):
+        return documents_BT.sight(dtype, window)
     length = x_BTD.shape[1]
     window = None if window is None or window >= length else window
     if x_BTD.device.type == "cpu" and length <= LONGEST:
@@ -60,6 +65,8 @@ def attend(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: Mask, scale: fl
     Several query heads may share one key and value head; value heads may have another size.
     """
     scale = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
+    if isinstance(mask, Sight):
+        k_BGTK, v_BGTK, mask = mask.look(k_BGTK, v_BGTK)
     if isinstance(mask, Packed):
         return attend_packed(q_BHTK, k_BGTK, v_BGTK, mask, scale)  # type: ignore[no-any-return]
     if isinstance(mask, Flexible):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainer.models.attention import Documents
 from trainer.models.loss import compute_dtype, summed_loss
 
 Fault = tuple[str, str]
@@ -97,7 +98,7 @@ class LanguageModel(nn.Module):
         self.z_loss = 0.0
         self.recompute = False
 
-    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
         """The normed states [B, T, hidden] that the head turns into logits."""
         raise NotImplementedError
 
@@ -105,13 +106,14 @@ class LanguageModel(nn.Module):
         self,
         tokens_BT: Tensor,
         positions_BT: Tensor,
-        documents_BT: Tensor | None = None,
+        documents_BT: Documents = None,
         labels_BT: Tensor | None = None,
         weights_BT: Tensor | None = None,
     ) -> Tensor | Losses:
         """Logits [B, T, vocabulary] without labels; with labels and weights their losses.
 
-        `documents_BT` numbers the documents of a row; without it, attention is causal over the whole row.
+        `documents_BT` numbers the documents of a row, or is the memory of what was read before (`models.memory`);
+        without it, attention is causal over the whole row.
         """
         x_BTD = self.states(tokens_BT, positions_BT, documents_BT)
         if labels_BT is None or weights_BT is None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from trainer.models.attention import attend, attention_mask
+from trainer.models.attention import Documents, Mask, attend, attention_mask
 from trainer.models.contract import Fault, LanguageModel, Losses, ModelConfig, ParameterCounts
 from trainer.models.experts import ExpertsConfig, MixtureOfExperts, Router, Routing
 from trainer.models.layers import RMSNorm, Rotary, Rotation, SwiGLU, rotate
@@ -122,7 +122,7 @@ class LatentAttention(nn.Module):
         self.kv = nn.Linear(config.kv_latent_size, config.num_heads * sum(self.kv_sizes), bias=False)
         self.out = nn.Linear(config.num_heads * config.v_size, config.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         shape = (*x_BTD.shape[:2], self.num_heads, -1)
         q_BTHK, q_turned_BTHR = self.q(self.q_norm(self.q_down(x_BTD))).view(shape).split(self.q_sizes, dim=-1)
         latent_BTL, k_turned_BTR = self.kv_down(x_BTD).split([self.kv_latent_size, self.q_sizes[1]], dim=-1)
@@ -149,7 +149,7 @@ class Block(nn.Module):
         self.ffn = SwiGLU(config.hidden_size, config.ffn_size) if dense else MixtureOfExperts(config.experts)
         self.dropout = nn.Dropout(0.0)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None) -> tuple[Tensor, Routing | None]:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> tuple[Tensor, Routing | None]:
         """The states and, of a mixture of experts, how it was used."""
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, mask))
         done = self.ffn(self.ffn_norm(x_BTD))
@@ -169,7 +169,7 @@ class Predictor(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.norm_epsilon)
 
     def forward(
-        self, x_BTD: Tensor, token_BTD: Tensor, rotation: Rotation, mask: Tensor | None
+        self, x_BTD: Tensor, token_BTD: Tensor, rotation: Rotation, mask: Mask
     ) -> tuple[Tensor, Routing | None]:
         joined_BTD = self.join(torch.cat([self.token_norm(token_BTD), self.state_norm(x_BTD)], dim=-1))
         y_BTD, routing = self.block(joined_BTD, rotation, mask)
@@ -200,34 +200,44 @@ class DeepSeekV3(LanguageModel):
         self,
         tokens_BT: Tensor,
         positions_BT: Tensor,
-        documents_BT: Tensor | None = None,
+        documents_BT: Documents = None,
         labels_BT: Tensor | None = None,
         weights_BT: Tensor | None = None,
     ) -> Tensor | Losses:
         """As of every kind; in training the losses hold those of balance and of the predictors."""
-        x_BTD = self.dropout(self.embedding(tokens_BT))
-        rotation, mask = self.rotary(positions_BT), attention_mask(documents_BT, x_BTD, compute_dtype(x_BTD))
-        imbalance = x_BTD.new_zeros(len(x_BTD), dtype=torch.promote_types(x_BTD.dtype, torch.float32))
-        for block in self.blocks:
-            x_BTD, routing = self.run_block(block, x_BTD, rotation, mask)
-            imbalance = imbalance + self._note(block, routing)
-        x_BTD = self.norm(x_BTD)
+        rotation = self.rotary(positions_BT)
+        mask = attention_mask(documents_BT, tokens_BT, compute_dtype(self.embedding.weight))
+        x_BTD, imbalance = self._read(tokens_BT, rotation, mask)
         if labels_BT is None or weights_BT is None:
             return self.head(x_BTD)  # type: ignore[no-any-return]
         losses = self.losses(x_BTD, labels_BT, weights_BT)
         if not self.training:
             return losses
+        apart_BT = documents_BT if isinstance(documents_BT, Tensor) else None
         ahead = losses.nats.new_zeros(())
         for depth, predictor in enumerate(self.predictors, start=1):
             token_BTD = self.embedding(labels_BT.roll(1 - depth, dims=1))
             x_BTD, routing = self.run_block(predictor, x_BTD, token_BTD, rotation, mask)
             imbalance = imbalance + self._note(predictor, routing)
-            known_BT = weights_ahead(weights_BT, documents_BT, depth)
+            known_BT = weights_ahead(weights_BT, apart_BT, depth)
             ahead = ahead + self.cross_entropy(x_BTD, labels_BT.roll(-depth, dims=1), known_BT)[0]
         balance = self.config.balance_coefficient * (imbalance * weights_BT.sum(1)).sum()
         ahead = ahead * (self.config.prediction_coefficient / max(1, len(self.predictors)))
         told = {"balance_loss": balance.detach()} | ({"mtp_loss": ahead.detach()} if self.predictors else {})
         return Losses(losses.total + balance + ahead, losses.nats, losses.extra | told)
+
+    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
+        mask = attention_mask(documents_BT, tokens_BT, compute_dtype(self.embedding.weight))
+        return self._read(tokens_BT, self.rotary(positions_BT), mask)[0]
+
+    def _read(self, tokens_BT: Tensor, rotation: Rotation, mask: Mask) -> tuple[Tensor, Tensor]:
+        """The normed states, and how unevenly each sequence was shared out among the experts."""
+        x_BTD = self.dropout(self.embedding(tokens_BT))
+        imbalance = x_BTD.new_zeros(len(x_BTD), dtype=torch.promote_types(x_BTD.dtype, torch.float32))
+        for block in self.blocks:
+            x_BTD, routing = self.run_block(block, x_BTD, rotation, mask)
+            imbalance = imbalance + self._note(block, routing)
+        return self.norm(x_BTD), imbalance
 
     def _note(self, block: nn.Module, routing: Routing | None) -> Tensor | float:
         """Count the tokens of each expert for `after_step`; returns the imbalance of each sequence."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models.attention import attend, attention_mask
+from trainer.models.attention import Documents, Mask, attend, attention_mask
 from trainer.models.contract import Fault, LanguageModel, ModelConfig
 from trainer.models.loss import compute_dtype
 
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.out = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Mask) -> Tensor:
         heads_BTNK = self.qkv(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size)
         q_BHTK, k_BHTK, v_BHTK = heads_BTNK.transpose(1, 2).chunk(3, dim=1)
         mixed_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, mask, scale=1.0)
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(0.0)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask: Mask) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), mask))
         return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD)))  # type: ignore[no-any-return]
 
@@ -108,7 +108,7 @@ class GPTNeo(LanguageModel):
         if config.tied_embeddings:
             self.head.weight = self.embedding.weight
 
-    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
         x_BTD = self.dropout(self.embedding(tokens_BT) + self.positions(positions_BT))
         dtype, windows = compute_dtype(x_BTD), self.config.windows
         masks = {window: attention_mask(documents_BT, x_BTD, dtype, window) for window in set(windows)}

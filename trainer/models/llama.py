@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from trainer.models.attention import Mask, attend, attention_mask
+from trainer.models.attention import Documents, Mask, attend, attention_mask
 from trainer.models.contract import Fault, LanguageModel, ModelConfig
 from trainer.models.layers import RMSNorm, Rotary, Rotation, SwiGLU, rotate
 from trainer.models.loss import compute_dtype
@@ -112,7 +112,7 @@ class Llama(LanguageModel):
             self.head.weight = self.embedding.weight
         self.rotary = Rotary(config.head_size, config.max_positions, config.rope_base)
 
-    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+    def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
         x_BTD = self.dropout(self.embedding(tokens_BT))
         rotation = self.rotary(positions_BT)
         mask = attention_mask(documents_BT, x_BTD, compute_dtype(x_BTD))
