@@ -18,7 +18,7 @@ import click
 
 from pipelines.command_line.exchange import adopt, export
 from pipelines.command_line.fit import fit
-from pipelines.command_line.language_models import annotate, synthesize
+from pipelines.command_line.language_models import annotate, grade_stories, synthesize
 from pipelines.command_line.shards import shards, where
 from pipelines.command_line.shared import OUT, on_ray
 from pipelines.command_line.studies import ablate, search_mixture, validate
@@ -244,7 +244,7 @@ def doctor(out: str) -> None:
     doctor_command(Path(out))
 
 
-for command in (ablate, validate, search_mixture, annotate, synthesize, fit):
+for command in (ablate, validate, search_mixture, annotate, grade_stories, synthesize, fit):
     cli.add_command(command)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
 from trainer.command_line.exchange import add_export, add_import
+from trainer.command_line.harness import add_harness
 from trainer.command_line.models import add_models
 from trainer.command_line.registry import add_list, add_resume
 from trainer.command_line.serving import add_complete, add_generate, add_serve
@@ -25,6 +26,7 @@ COMMANDS = (
     add_soup,
     add_list,
     add_evaluate,
+    add_harness,
     add_generate,
     add_complete,
     add_serve,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from pipelines.command_line.shared import OUT, Command, on_ray, with_options
@@ -130,3 +132,14 @@ def synthesize(**options: object) -> None:
     from pipelines.commands.synthesize import synthesize_command
 
     synthesize_command(options)
+
+
+@click.command("grade-stories")
+@click.argument("stories", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Grades.  [default: STORIES.grades.jsonl]")
+@of_model
+def grade_stories(stories: Path, out: Path | None, **options: object) -> None:
+    """Have a language model grade what `python -m trainer complete` wrote: grammar, consistency, creativity."""
+    from pipelines.commands.grade_stories import grade_stories_command
+
+    grade_stories_command(stories, out, options)

@@ -37,8 +37,8 @@ def read_prompts(path: Path) -> list[str]:
     if not kind_of(path) or kind_of(path) == ".txt":
         lines = [line for text in read_texts(path) for line in text.splitlines() if line.strip()]
     else:
-        lines = [row.get("prompt") for row in read_rows(path)]
-    if not lines or not all(isinstance(line, str) for line in lines):
+        lines = [str(row.get("prompt") or "") for row in read_rows(path)]
+    if not lines or not all(lines):
         raise InputError("there are rows without a `prompt`" if lines else "there are no prompts", at=str(path))
     return lines
 
