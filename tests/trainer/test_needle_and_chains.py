@@ -51,7 +51,7 @@ def test_who_sees_everything_finds_every_needle(opened: Trained) -> None:
 
 
 def test_who_is_short_sighted_finds_those_at_the_end_only(opened: Trained) -> None:
-    score = find_needles(Seeing(opened, sight=24), HAY, NeedleGrid(lengths=(64,), depths=(0.0, 1.0), trials=8))
+    score = find_needles(Seeing(opened, sight=31), HAY, NeedleGrid(lengths=(64,), depths=(0.0, 1.0), trials=8))
     assert score.written["64"] == {"0": 0.0, "1": 1.0} and score.found["64"]["0"] < 0.6
 
 

@@ -117,6 +117,7 @@ def test_many_at_once_get_what_each_would_alone(server: ModelServer, opened: Tra
         ("GET", "/generate?input=a&temperature=-1", None, 400, "temperature is -1.0"),
         ("GET", "/generate?input=a&temperature=nan", None, 400, "temperature is nan"),
         ("GET", "/nowhere", None, 404, "there is no `/nowhere`"),
+        ("DELETE", "/generate", None, 501, "Unsupported method"),
         ("POST", "/v1/chat/completions", {}, 404, "/v1/completions"),
         ("POST", "/v1/completions", b"{", 400, "not JSON"),
         ("POST", "/v1/completions", b"[" * 3000, 400, "not JSON"),

@@ -75,6 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         """Prompts stand in query strings: nothing is logged."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What Python's server refuses itself (methods, lines that are no HTTP), in the same form."""
+        self._say(code, _error(message or "this is no request"), close=True)
+
     def do_GET(self) -> None:
         self._guarded(self._get)
 
@@ -90,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(400, error)
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
+        except Exception as error:  # ours: the client is told so, and no more
+            self._say(500, _error(f"the server failed: {type(error).__name__}"), close=True)
 
     def _get(self) -> None:
         url = urlsplit(self.path)
