@@ -74,6 +74,8 @@ def lm_eval(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     for name in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    pytest.importorskip("lm_eval.tasks")
+    pytest.importorskip("lm_eval.api.instance")
     yield pytest.importorskip("lm_eval")
     harness_class.cache_clear()
 
