@@ -25,10 +25,10 @@ from storage.checksums import write_checksums
 from storage.commit import atomic_path, exclusive, write_atomically
 from storage.errors import DatasetError
 from storage.identity import fingerprint
+from storage.lineage import pieces_path
 from storage.megatron import IndexedReader, bin_path, idx_path, write_index
 from storage.shards import distinct_sequences, merge_shards
 
-PIECES = ".pieces.parquet"
 PIECES_SCHEMA = pa.schema(
     [
         pa.field("sequence", pa.int64(), nullable=False),
@@ -58,11 +58,6 @@ class PackingReport:
 
     def __add__(self, other: PackingReport) -> PackingReport:
         return PackingReport(**{name: value + getattr(other, name) for name, value in vars(self).items()})
-
-
-def pieces_path(prefix: Path) -> Path:
-    """What says where the documents of a packed shard stand."""
-    return prefix.with_name(prefix.name + PIECES)
 
 
 def pack_mixture(target: Path, mixture: Path, length: int | None = None) -> PackingReport:
@@ -198,11 +193,3 @@ def _write_selection(folder: Path, mixture: Path, starts: Mapping[str, Counts]) 
                     at = rows.schema.get_field_index("sequence")
                     rows = rows.set_column(at, rows.schema.field(at), [starts[prefix][first : taken[prefix]]])
                 written.write_table(rows)
-
-
-def find_piece(prefix: Path, sequence: int, offset: int) -> dict[str, int] | None:
-    """The piece that stands at a token of a packed shard, or None in padding."""
-    within = [("sequence", "=", sequence), ("offset", "<=", offset)]
-    rows = pq.read_table(pieces_path(prefix), filters=within).to_pylist()
-    last: dict[str, int] | None = rows[-1] if rows else None
-    return last if last and offset < last["offset"] + last["tokens"] else None

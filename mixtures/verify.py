@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mixtures.packed import pieces_path
 from mixtures.select import BLEND, SELECTION, VOCABULARY
 from storage.checksums import checksum_faults
 from storage.errors import DatasetError
+from storage.lineage import pieces_path
 from storage.megatron import IndexedReader
 from storage.shards import ShardSummary, check_shard
 

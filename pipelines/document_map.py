@@ -17,18 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixtures.packed import find_piece, pieces_path
 from pipelines.run_folder import RunFolder, find_step
 from storage.errors import DatasetError, InputError
-from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
+from storage.lineage import SELECTION, find_selected, find_stored, pair_of, pieces_path, rows_of_shard
+from storage.manifests import MANIFEST, find_manifest, open_dataset
 from storage.megatron import IndexedReader, prefix_of
-from storage.parts import Part, read_row
+from storage.parts import Part
 from storage.schema import IDENTIFIER
 from tokenizer.encode import Encoder
-from tokenizer.store import place_of
 from tokenizer.vocabulary import VOCABULARY_FILE, TokenizerFile, read_vocabulary
 
-BLEND, SELECTION, PLAN = "blend.json", "selection.parquet", "plan.json"
+BLEND, PLAN = "blend.json", "plan.json"
 WINDOW_TOKENS = 40
 LEVELS = 3
 """How many folders above a shard its own is looked for: MIXTURE/train/PREFIX."""
@@ -141,8 +140,8 @@ def tell_place(shard: Shard, token: Token, run: RunFolder | None = None) -> dict
         "text": _text(shard, token, tokenizer),
     }
     if not shard.is_mixture:
-        return {**told, **_traced(shard, folder, _map_row(open_dataset(shard.home), shard.name, token.sequence))}
-    selected = _selected(shard, token)
+        return {**told, **_traced(shard, folder, find_stored(open_dataset(shard.home), shard.name, token.sequence))}
+    selected = find_selected(shard.home, shard.name, shard.reader, token.sequence, token.token)
     if selected is None:
         return {**told, "document": None}
     taken = {**{name: selected[name] for name in ("source", "split", "repeats")}, "pass": _pass(shard, token)}
@@ -171,42 +170,10 @@ def _describe(shard: Shard, token: Token) -> dict[str, int]:
     }
 
 
-def _selected(shard: Shard, token: Token) -> dict[str, Any] | None:
-    """The selection's row of the document; None in the padding of a packed sequence.
-
-    A repeat stands behind all first passes and points to the same bytes.
-    """
-    start, count = _rows_of(shard)
-    first = int(np.argmax(shard.reader.pointers == shard.reader.pointers[token.sequence]))
-    if pieces_path(shard.reader.prefix).exists():
-        piece = find_piece(shard.reader.prefix, first, token.token)
-        return read_row(shard.home / SELECTION, start + piece["document"]) if piece else None
-    if first >= count:
-        raise DatasetError(
-            f"sequence {token.sequence} points to a document that the selection does not list",
-            at=str(shard.home / SELECTION),
-            hint="the index and the selection belong to different mixtures: write it again",
-        )
-    return read_row(shard.home / SELECTION, start + first)
-
-
 def _pass(shard: Shard, token: Token) -> int:
     """How often the document has begun up to here."""
     pointers = shard.reader.pointers[: token.sequence + 1]
     return int(np.count_nonzero(pointers == pointers[-1]))
-
-
-def _rows_of(shard: Shard) -> tuple[int, int]:
-    """(first, number) of the selection's rows of this shard; a row group is of one shard."""
-    start = first = count = 0
-    with pq.ParquetFile(shard.home / SELECTION) as file:
-        column = file.schema_arrow.get_field_index("prefix")
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group)
-            if rows.column(column).statistics.min == shard.name:
-                first, count = (first if count else start), count + rows.num_rows
-            start += rows.num_rows
-    return first, count
 
 
 def _stored(selected: dict[str, Any], run: RunFolder | None, tokenizer: TokenizerFile | None) -> dict[str, Any] | None:
@@ -214,19 +181,7 @@ def _stored(selected: dict[str, Any], run: RunFolder | None, tokenizer: Tokenize
     if run is None or tokenizer is None or "bin" not in selected:
         return None
     store = run.tokens(tokenizer.vocabulary.tokenizer_hash)
-    return _map_row(open_dataset(store), selected["bin"], selected["bin_sequence"])
-
-
-def _map_row(store: Dataset, bin: str, sequence: int) -> dict[str, Any]:
-    for part in store.parts:
-        place = place_of(part)
-        if place.bin == bin and place.first_sequence <= sequence < place.first_sequence + part.rows:
-            return store.row(part, sequence - place.first_sequence)
-    raise DatasetError(
-        f"the token store does not name the pair {bin} any more",
-        at=str(store.folder),
-        hint="the run has changed since this shard was written: `gristmill run` makes its mixture again",
-    )
+    return find_stored(open_dataset(store), selected["bin"], selected["bin_sequence"])
 
 
 def _document(run: RunFolder, stored: dict[str, Any], policy: str | None) -> dict[str, Any]:
@@ -277,9 +232,9 @@ def doc_ids_of(shard: Shard) -> pa.Array:
         return pa.nulls(len(shard.reader), IDENTIFIER)
     if not shard.is_mixture:
         store = open_dataset(shard.home)
-        mine = [part for part in store.parts if part.rows and place_of(part).bin == shard.name]
+        mine = [part for part in store.parts if part.rows and pair_of(part)[0] == shard.name]
         return pa.concat_arrays([chunk for part in mine for chunk in store.read(part, ["doc_id"])["doc_id"].chunks])
-    start, count = _rows_of(shard)
+    start, count = rows_of_shard(shard.home, shard.name)
     listed = pq.read_table(shard.home / SELECTION, columns=["doc_id"])["doc_id"].slice(start, count).combine_chunks()
     order = np.argsort(shard.reader.pointers[:count])
     found = np.searchsorted(shard.reader.pointers[:count], shard.reader.pointers, sorter=order)

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mixtures.packed import pack_mixture, pieces_path
+from mixtures.packed import pack_mixture
 from storage.errors import DatasetError
+from storage.lineage import pieces_path
 from storage.megatron import IndexedReader
 from tests.stored_run import StoredRun, make_stored_run, tokenizer
 from tests.trainer.test_indices import megatron_dataset
