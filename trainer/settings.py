@@ -24,6 +24,7 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 DECAYS = ("linear", "cosine", "exponential", "minus_sqrt")
 PRECISIONS = ("auto", "bf16", "fp32")
 DEVICES = ("auto", "cpu", "cuda")
+ON_NAN = ("stop", "skip")
 LENGTHS = ("steps", "train_samples", "train_tokens")
 WARMUPS = ("warmup_fraction", "warmup_steps", "warmup_samples", "warmup_tokens")
 FALLS = ("decay_fraction", "decay_steps", "decay_samples", "decay_tokens")
@@ -67,12 +68,20 @@ class TrainingConfig:
     beta2: float = outcome(0.95, "AdamW's second moment")
     epsilon: float = outcome(1e-8, "AdamW's epsilon")
     clip: float = outcome(1.0, "largest gradient norm; 0 clips nothing")
+    z_loss: float = outcome(0.0, "weight of the squared logarithm of the softmax's sum (2204.02311) in the loss")
+    dropout: float = outcome(0.0, "share of elements dropped from embeddings and from what each block adds")
+    dropout_start: float = outcome(0.0, "fraction of the run before any are dropped (2305.13230: late is as good)")
     init_from: str = manner("", "checkpoint (a run's folder or iter_…) whose weights the run starts from")
     init_optimizer: bool = outcome(False, "with `init_from`: start with its optimizer's moments too")
     reset_attention_mask: bool = outcome(True, "tokens do not look past an end of document")
     reset_position_ids: bool = outcome(True, "positions start anew after an end of document")
     eod_mask_loss: bool = outcome(False, "no loss for what follows an end of document")
     precision: str = outcome("auto", "matrix products; auto: bf16 where the hardware has it", PRECISIONS)
+    recompute: bool = manner(False, "keep only what enters each block, and compute the rest again when going back")
+    skip_iterations: str = manner("", "steps whose samples are passed over, as 120-140,300; may differ when resuming")
+    on_nan: str = manner("stop", "a loss or gradient that is no number: stop, or pass over the step", ON_NAN)
+    nan_limit: int = manner(10, "faulty steps in a row that may be passed over before the run stops")
+    spike_limit: float = manner(0.0, "a loss over this times its running mean is treated as no number; 0: never")
     device: str = manner("auto", "auto: a GPU where there is one", DEVICES)
     threads: int = manner(2, "CPU threads a process; no more than there are cores")
     compile: bool = manner(False, "torch.compile, for GPUs; on a CPU it takes minutes and gained nothing")
@@ -82,6 +91,11 @@ class TrainingConfig:
     stage: int = manner(0, "number of the stage in names of checkpoints; 0: one more than that of `init_from`, else 1")
     ingredient: int = manner(0, "number in names of checkpoints, of a stage trained several times; 0: none")
     log_every: int = manner(10, "steps between log lines")
+    evaluate_every: int = manner(0, "steps between evaluations on held-out texts, into the metrics; 0: only at the end")
+    tensorboard: bool = manner(False, "write TensorBoard's event files too (needs the package tensorboard)")
+    wandb: str = manner("", "project of Weights & Biases to write to; offline unless WANDB_MODE says otherwise")
+    profile: str = manner("", "steps to trace, as 10-12: a Chrome trace of each process under `profile/`")
+    profile_memory: bool = manner(False, "with `profile`: memory too; on a GPU a snapshot of its allocations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +154,15 @@ def overlay(training: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
     return {**{name: value for name, value in training.items() if name not in replaced}, **overrides}
 
 
+def step_ranges(told: str) -> tuple[tuple[int, int], ...]:
+    """`"120-140,300"` as ((120, 140), (300, 300)). Raises ValueError for anything else."""
+    pairs = [part.split("-") for part in told.replace(" ", "").split(",") if part]
+    ranges = tuple((int(pair[0]), int(pair[-1])) for pair in pairs if len(pair) <= 2)
+    if len(ranges) < len(pairs) or any(not 1 <= first <= last for first, last in ranges):
+        raise ValueError(told)
+    return ranges
+
+
 def _read_sections(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     """The two sections as mappings, and the line of every key in them."""
     try:
@@ -195,7 +218,7 @@ def _model_faults(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _training_faults(config: TrainingConfig, model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    faults = [*_range_faults(config), *_duration_faults(config)]
+    faults = [*_range_faults(config), *_duration_faults(config), *_step_faults(config)]
     if config.keep < 2:
         faults.append(("keep", f"is {config.keep}; it must be at least 2"))
     if config.learning_rate <= 0 or not 0 <= config.min_learning_rate <= config.learning_rate:
@@ -203,6 +226,17 @@ def _training_faults(config: TrainingConfig, model: Mapping[str, Any]) -> list[t
     if config.sequence_length > model["max_positions"]:
         limit = model["max_positions"]
         faults.append(("sequence_length", f"is {config.sequence_length}; the model has {limit} positions"))
+    return faults
+
+
+def _step_faults(config: TrainingConfig) -> list[tuple[str, str]]:
+    """Ranges of steps that cannot be read."""
+    faults = []
+    for name in ("skip_iterations", "profile"):
+        try:
+            step_ranges(getattr(config, name))
+        except ValueError:
+            faults.append((name, f"is `{getattr(config, name)}`; steps are told as 120-140,300"))
     return faults
 
 

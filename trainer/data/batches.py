@@ -76,6 +76,15 @@ class TrainingSamples:
             )
         return tokens
 
+    def places(self, index: int) -> list[tuple[int, int, int, int]]:
+        """(shard, sequence, first token, number of tokens) of each piece of a sample, its last label left out."""
+        number = int(self._dataset[index])
+        pieces = self.indices[number].spans(int(self._sample[index]))
+        lengths = self.readers[number].lengths
+        whole = [(seq, first, int(lengths[seq]) - first if count < 0 else count) for seq, first, count in pieces]
+        (sequence, first, count) = whole[-1]
+        return [(number, *piece) for piece in [*whole[:-1], (sequence, first, count - 1)] if piece[2]]
+
 
 def lengths_of(reader: IndexedReader) -> npt.NDArray[np.int32]:
     """Tokens of each sequence. Raises DatasetError for a shard too short to hold any token and its label."""
