@@ -126,7 +126,9 @@ def write_table(path: Path, target: Path) -> None:
     rows = [_flat(row) for row in read_metrics(path)]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in names}
-    floats = {name: column.cast(pa.float64()) if column.type == pa.null() else column for name, column in columns.items()}
+    floats = {
+        name: column.cast(pa.float64()) if column.type == pa.null() else column for name, column in columns.items()
+    }
     write_atomically(target, lambda file: pq.write_table(pa.table(floats), file, compression="zstd"))
 
 

@@ -1,4 +1,4 @@
-"""What changes while a run goes on: its length and the learning rate.
+"""What changes while a run goes on: its length, the learning rate, dropout, which steps are passed over.
 
 Everything is a function of the step and the plan, so nothing of it stands in a checkpoint. Lengths are counted in
 samples as Megatron's OptimizerParamScheduler counts them: a warm-up of 2,048,000 samples at 1,024 a step gives
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import cos, pi, sqrt
 
-from trainer.settings import TrainingConfig
+from trainer.settings import TrainingConfig, step_ranges
 
 SHAPES: Mapping[str, Callable[[float], float]] = {
     "linear": lambda progress: 1 - progress,
@@ -64,3 +64,13 @@ def _samples(config: TrainingConfig, told: tuple[int | None, int | None, int | N
     if tokens is not None:
         return tokens / config.sequence_length
     return (otherwise_steps if steps is None else steps) * config.global_batch
+
+
+def dropout_at(step: int, steps: int, config: TrainingConfig) -> float:
+    """The share of elements dropped in the 1-based `step`: none before `dropout_start` of the run (2305.13230)."""
+    return config.dropout if step > round(config.dropout_start * steps) else 0.0
+
+
+def is_within(step: int, ranges: str) -> bool:
+    """Whether the 1-based `step` is one of those told as `120-140,300`."""
+    return any(first <= step <= last for first, last in step_ranges(ranges))

@@ -242,8 +242,8 @@ def _step_faults(config: TrainingConfig) -> list[tuple[str, str]]:
 
 def _range_faults(config: TrainingConfig) -> list[tuple[str, str]]:
     """Values that are too small or too large, whatever the others are."""
-    counts = ("sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every")
-    shares = ("warmup_fraction", "decay_fraction")
+    counts = ("sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every", "nan_limit")
+    shares = ("warmup_fraction", "decay_fraction", "dropout_start")
     values = {name: getattr(config, name) for name in (*counts, *shares, *LENGTHS, *WARMUPS[1:], *FALLS[1:])}
     faults = [
         (name, f"is {values[name]}; it must be at least 1")
@@ -254,7 +254,10 @@ def _range_faults(config: TrainingConfig) -> list[tuple[str, str]]:
         (name, f"is {values[name]}; it must be between 0 and 1") for name in shares if not 0 <= values[name] <= 1
     ]
     floors = {name: values[name] or 0 for name in (*WARMUPS[1:], *FALLS[1:])}
+    floors |= {name: getattr(config, name) for name in ("z_loss", "spike_limit", "evaluate_every")}
     faults += [(name, f"is {value}; it must not be negative") for name, value in floors.items() if value < 0]
+    if not 0 <= config.dropout < 1:
+        faults.append(("dropout", f"is {config.dropout}; it must be at least 0 and under 1"))
     return faults
 
 

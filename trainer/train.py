@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -30,19 +30,19 @@ from trainer.checkpoints.parents import find_parent, start_from
 from trainer.compute import autocast, separate_documents, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
-from trainer.evaluation.held_out import evaluate_model, write_evaluation
-from trainer.metrics import MetricsFile, StepMetrics, log_line
+from trainer.evaluation.held_out import evaluate_model, score_sources, write_evaluation
+from trainer.faults import FAULTS_FILE, Watch, name_documents, read_watch, tell_documents, watch_row, write_fault
+from trainer.metrics import MetricsFile, StepMetrics, listeners, log_line
 from trainer.models.contract import Losses
 from trainer.models.kinds import build_model, count_parameters
 from trainer.optimizer import make_optimizer
 from trainer.parallel.shares import Share
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
+from trainer.profiling import Profiler
 from trainer.registry.record import record_checkpoint, record_origin, record_scores
-from trainer.schedules import learning_rate_at
+from trainer.schedules import dropout_at, is_within, learning_rate_at
 from trainer.settings import Preset
-
-METRICS_FILE = "metrics.jsonl"
 
 Tell = Callable[[str], None]
 
@@ -69,6 +69,14 @@ def train(data: Path, preset: Preset, out: Path, *, prompts: tuple[str, ...] = (
     return out
 
 
+class Outcome(NamedTuple):
+    """A step's loss in nats a token, gradient norm and other parts of the loss; none where it was passed over."""
+
+    loss: float | None
+    grad_norm: float | None
+    parts: dict[str, float]
+
+
 class Run:
     """A model in training: its optimizer, its data, and the step that was done last."""
 
@@ -78,6 +86,7 @@ class Run:
         self.model = build_model(plan.model)
         self.model.initialize(self.config.seed)
         self.model.to(world.device)
+        self.model.z_loss, self.model.recompute = self.config.z_loss, self.config.recompute
         compiled = cast(nn.Module, torch.compile(self.model)) if self.config.compile else self.model
         self.share = Share(self.model, compiled, world)
         self.optimizer = make_optimizer(self.share.parameters().values(), self.config)
@@ -87,7 +96,8 @@ class Run:
             num_samples=plan.steps * self.config.global_batch,
             seed=self.config.seed,
         )
-        self.step, self.loss = 0, math.nan
+        self.step, self.loss, self.watch = 0, math.nan, Watch()
+        self.profiler = Profiler(out, self.config, world)
 
     def resume(self) -> None:
         """Prepare `out` and go to its latest sound checkpoint, if there is one."""
@@ -97,7 +107,7 @@ class Run:
         for warning in warned:
             self.say(f"warning: {warning}")
         if checkpoint:
-            self.step = checkpoint.step
+            self.step, self.watch = checkpoint.step, read_watch(checkpoint.state)
             moments = self.share.moments(self.optimizer)
             checkpoint.restore(model=self.share.tensors(), training=moments, group=self.world.files)
         elif parent := self.world.first(lambda: find_parent(self.config.init_from, self.plan.vocabulary)):
@@ -111,10 +121,11 @@ class Run:
             for _ in self._steps():
                 self._save_if_due(None)
             return
-        with disk_errors(self.out), MetricsFile(self.out / METRICS_FILE, self.step) as file:
+        asked = listeners(self.out, self.config, self.plan.row(), self.step)
+        with disk_errors(self.out), MetricsFile(self.out, self.step, asked) as file:
             for metrics in self._steps():
                 file.append(metrics)
-                if self.step % self.config.log_every == 0 or self.step in (1, self.plan.steps):
+                if self._is_told():
                     self.say(self._log_line(metrics))
                 self._save_if_due(file)
 
@@ -128,9 +139,18 @@ class Run:
                 self.say(line)
         self.world.wait()
 
-    def run_step(self) -> tuple[float, float]:
-        """One optimizer update: (loss in nats a token, gradient norm). TrainingError when they are not finite."""
+    def run_step(self) -> Outcome:
+        """The next step: an optimizer update, or none where its samples are passed over.
+
+        Raises TrainingError for a loss or gradient that is no number, unless the settings pass over such steps.
+        """
+        number = self.step + 1
+        if is_within(number, self.config.skip_iterations):
+            self.step, self.watch.skipped = number, self.watch.skipped + 1
+            return Outcome(None, None, {})
         self.model.train()
+        if self.config.dropout:
+            self.model.set_dropout(dropout_at(number, self.plan.steps, self.config))
         batches = [batch.to(self.world.device) for batch in self._batches(self.step)]
         total_weight = self.share.sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
         losses = self.share.backward(
@@ -140,16 +160,17 @@ class Run:
         )
         norm = self.share.clip(self.config.clip)
         nats, grad_norm = float(self.share.sum(losses.nats)), float(norm)
-        if not (math.isfinite(nats) and math.isfinite(grad_norm)):
-            raise self._divergence(nats, grad_norm)
-        rate = learning_rate_at(self.step + 1, self.plan.steps, self.config)
+        if fault := self.watch.find_fault(nats, grad_norm, self.config):
+            self._pass_over(fault, batches)
+            return Outcome(None, None, {})
+        rate = learning_rate_at(number, self.plan.steps, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.after_step(self.world.sum)
-        self.step, self.loss = self.step + 1, nats
-        return nats, grad_norm
+        self.step, self.loss = number, nats
+        return Outcome(nats, grad_norm, {name: float(self.share.sum(x)) for name, x in losses.extra.items()})
 
     def save(self) -> None:
         """Commit a checkpoint of the step that was done last, each process its part."""
@@ -158,6 +179,7 @@ class Run:
             "tokens": self._tokens(self.step),
             "consumed_samples": self.step * self.config.global_batch,
             "loss": self.loss,
+            "watch": watch_row(self.watch),
             "run": self.plan.row(),
         }
         folder = save_checkpoint(
@@ -174,18 +196,26 @@ class Run:
 
     def _steps(self) -> Iterator[StepMetrics]:
         while self.step < self.plan.steps:
+            self.profiler.before(self.step + 1)
             start = time.perf_counter()
-            nats, grad_norm = self.run_step()
+            outcome = self.run_step()
             seconds = time.perf_counter() - start
+            self.profiler.after(self.step)
             yield StepMetrics(
                 step=self.step,
                 tokens=self._tokens(self.step),
                 consumed_samples=self.step * self.config.global_batch,
-                loss=nats,
+                loss=outcome.loss,
                 lr=learning_rate_at(self.step, self.plan.steps, self.config),
-                grad_norm=grad_norm,
+                grad_norm=outcome.grad_norm,
                 seconds=seconds,
                 tokens_per_second=self._tokens(1) / seconds,
+                dropout=dropout_at(self.step, self.plan.steps, self.config),
+                params_norm=self.share.norm() if self._is_told() else None,
+                skipped=self.watch.skipped,
+                faulty=self.watch.faulty,
+                parts=outcome.parts,
+                heldout=self._held_out(),
             )
 
     def _batches(self, step: int) -> list[Batch]:
@@ -208,13 +238,46 @@ class Run:
             file.sync()
         self.save()
 
-    def _divergence(self, nats: float, grad_norm: float) -> TrainingError:
+    def _pass_over(self, fault: str, batches: list[Batch]) -> None:
+        """Forget this step's gradients, name its documents, and stop if the settings or the number of them say so."""
+        numbers = self._faulty_samples(batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.watch.pass_over()
+        told = f"step {self.step + 1}: {fault}"
+        if self.world.is_first:
+            documents = name_documents(self.samples, numbers)
+            write_fault(self.out, self.step + 1, fault, documents)
+            told += f"; it read {tell_documents(documents)} (all in {FAULTS_FILE})"
+        if self.config.on_nan == "stop" or self.watch.in_a_row > self.config.nan_limit:
+            raise self._divergence(told)
+        self.say(f"warning: {told}; passed over")
+        self.step += 1
+
+    def _faulty_samples(self, batches: list[Batch]) -> list[int]:
+        """Samples of the micro-batches whose own loss is no number; all of the step's where there is none such."""
+        micro, first = self.config.micro_batch, self.step * self.config.global_batch
+        flags = torch.zeros(self.config.global_batch // micro, device=self.world.device)
+        for number, loss in enumerate(self.share.measure(batches, self._losses)):
+            flags[number * self.share.data_size + self.share.data_rank] = float(not math.isfinite(loss))
+        faulty = self.share.sum(flags).nonzero().flatten().tolist() or range(len(flags))
+        return [first + number * micro + row for number in faulty for row in range(micro)]
+
+    def _divergence(self, told: str) -> TrainingError:
+        before = self.watch.in_a_row - 1
         return TrainingError(
-            f"step {self.step + 1}: the loss is {nats}, the gradient norm {grad_norm}; earlier checkpoints are kept",
+            f"{told}; earlier checkpoints are kept" + (f"; so were {before} steps before it" if before else ""),
             at=str(self.out),
-            hint=f"lower `--learning-rate` (now {self.config.learning_rate:g}), and look at the data of samples "
-            f"{self.step * self.config.global_batch} to {(self.step + 1) * self.config.global_batch - 1}",
+            hint=f"lower `--learning-rate` (now {self.config.learning_rate:g}), or go on past this step with "
+            f"`--skip-iterations {self.step + 1}`, past all such steps with `--on-nan skip`",
         )
+
+    def _held_out(self) -> dict[str, float]:
+        """Bits per byte by source, when they are due after this step."""
+        every = self.config.evaluate_every
+        return score_sources(self.model, self.mixture, self.config, self.world) if _is_due(self.step, every) else {}
+
+    def _is_told(self) -> bool:
+        return _is_due(self.step, self.config.log_every) or self.step in (1, self.plan.steps)
 
     def _tokens(self, steps: int) -> int:
         return steps * self.config.global_batch * self.config.sequence_length
@@ -242,6 +305,10 @@ class Run:
                 f"warning: documents were packed into sequences of {self.mixture.packed_length} tokens, and samples of "
                 f"{self.config.sequence_length} cut them after all; train with that `sequence_length`, or pack again"
             )
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _latest_checkpoint(out: Path) -> tuple[Checkpoint | None, list[str]]:

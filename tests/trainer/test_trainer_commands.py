@@ -101,7 +101,8 @@ def test_the_log_line_is_megatrons(
         rf" \[\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\] iteration +1/ +5 \| consumed samples: +4 \| "
         rf"elapsed time per iteration \(ms\): {number} \| throughput per GPU \(TFLOP/s/GPU\): {number} \| "
         rf"learning rate: {number}E[+-]\d+ \| global batch size: +4 \| lm loss: {number}E[+-]\d+ \| loss scale: 1.0 \| "
-        rf"grad norm: {number} \| number of skipped iterations: +0 \| number of nan iterations: +0 \|",
+        rf"grad norm: {number} \| params norm: {number} \| number of skipped iterations: +0 \| "
+        r"number of nan iterations: +0 \|",
         lines[0],
     )
 

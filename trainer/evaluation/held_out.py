@@ -96,6 +96,15 @@ def evaluate_model(
     return Evaluation(parameters=count_parameters(model), sources=sources, samples=samples)
 
 
+def score_sources(model: LanguageModel, mixture: Mixture, config: TrainingConfig, world: World) -> dict[str, float]:
+    """Bits per byte of every held-out source, and nothing else."""
+    end, scores = mixture.vocabulary.end_of_document, {}
+    for name, heldout in mixture.heldout.items():
+        nats = score_readers(model, mixture.heldout_readers(name), end, config, world)
+        scores[name] = nats / math.log(2) / max(1, heldout.bytes)
+    return scores
+
+
 def write_evaluation(path: Path, evaluation: Evaluation, *, step: int, tokens: int) -> None:
     """`evaluation.json`, the file that the report reads."""
     row = {"format_version": 1, "step": step, "tokens": tokens, **asdict(evaluation)}

@@ -47,6 +47,15 @@ class Share:
         """Shorten the gradient to `limit` (0: leave it); returns the norm that it had."""
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
 
+    def norm(self) -> float:
+        """The length of all parameters."""
+        return float(nn.utils.get_total_norm([parameter.detach() for parameter in self.model.parameters()]))
+
+    @torch.no_grad()
+    def measure(self, batches: Sequence[Batch], loss_of: LossOf) -> list[float]:
+        """The loss of each batch of this process alone, without gradients."""
+        return [float(loss_of(self.module, batch).nats) for batch in batches]
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all samples of what each process has of its own, in place."""
         return self.world.sum(tensor)
