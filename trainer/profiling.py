@@ -47,5 +47,5 @@ class Profiler:
         name = f"steps-{first}-{step}-process-{self.world.rank}"
         running.export_chrome_trace(str(self.folder / f"{name}.json.gz"))
         if self.config.profile_memory and self.world.device.type == "cuda":
-            torch.cuda.memory._dump_snapshot(str(self.folder / f"{name}.memory.pickle"))
+            torch.cuda.memory._dump_snapshot(str(self.folder / f"{name}.memory.pickle"))  # type: ignore[no-untyped-call]
             torch.cuda.memory._record_memory_history(enabled=None)  # type: ignore[no-untyped-call]
