@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
 from trainer.command_line.exchange import add_export, add_import
+from trainer.command_line.extension import add_extend
 from trainer.command_line.harness import add_harness
 from trainer.command_line.models import add_models
 from trainer.command_line.registry import add_list, add_resume
@@ -23,6 +24,7 @@ COMMANDS = (
     add_train,
     add_resume,
     add_anneal,
+    add_extend,
     add_soup,
     add_list,
     add_evaluate,
