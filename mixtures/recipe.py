@@ -288,7 +288,11 @@ class Stage(Written):
     )
     learning_rate: Literal["preset", "constant", "linear_to_zero"] | None = Field(
         default=None,
-        description="For the trainer: the preset's schedule anew, or from where the stage before stopped.",
+        description="For the trainer: the preset's schedule anew, or from where the stage before stopped (default: the "
+        "preset's for the first stage, to zero for those after it).",
+    )
+    rope_base: float | None = Field(
+        default=None, gt=0, description="For the trainer: another base of the positions, for longer sequences."
     )
 
     @model_validator(mode="after")

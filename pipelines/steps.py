@@ -35,6 +35,7 @@ from pipelines.stages import (
     own_rewrites,
     rewriting_stages,
 )
+from pipelines.training_stages import FIRST, TrainingStage, stage_named, training_stages
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
@@ -71,7 +72,7 @@ class Step:
 
 def outputs_exist(folder: RunFolder, step: str, result: Mapping[str, Any]) -> bool:
     """Whether everything that a step with that result wrote last is still there."""
-    return all(path.exists() for path in STEPS[step].outputs(folder, result))
+    return all(path.exists() for path in step_named(step).outputs(folder, result))
 
 
 def recipe_of(request: RunRequest) -> Recipe:
@@ -330,20 +331,41 @@ def _preset_steps(preset: Path) -> int | None:
 
 
 def plan_train(request: RunRequest, folder: RunFolder) -> StepPlan:
-    mixture = require_step(folder, "mix").result["mixture"]
-    preset = preset_file(request.preset)
-    basis = {"mixture": mixture, "preset": hash_file(preset), "steps": request.train_steps}
-    spec = {
-        "mixture": mixture,
-        "preset": request.preset,
-        "steps": request.train_steps,
-        "expected_steps": request.train_steps or _preset_steps(preset),
-    }
-    return _plan("train", "train", spec, basis, whole_node=True, wants_gpu=True)
+    """The only stage, or the first."""
+    return _plan_stage(request, folder, training_stages(require_step(folder, "mix").result)[0])
+
+
+def _plan_later_stage(name: str) -> Callable[[RunRequest, RunFolder], StepPlan]:
+    def plan(request: RunRequest, folder: RunFolder) -> StepPlan:
+        return _plan_stage(request, folder, stage_named(require_step(folder, "mix").result, name))
+
+    return plan
+
+
+def _plan_stage(request: RunRequest, folder: RunFolder, stage: TrainingStage) -> StepPlan:
+    preset, options = preset_file(request.preset), stage.options(recipe_of(request), request.preset)
+    basis: dict[str, Any] = {"mixture": stage.mixture, "preset": hash_file(preset), "steps": request.train_steps}
+    spec: dict[str, Any] = {"mixture": stage.mixture, "preset": request.preset, "steps": request.train_steps}
+    expected = request.train_steps or _preset_steps(preset)
+    if options:
+        basis["options"], spec["options"] = options, options
+    if stage.parent:
+        parent = require_step(folder, stage.parent).result["checkpoints"]
+        basis["parent"], spec["parent"], expected = parent, parent, request.train_steps
+    return _plan("train", "train", {**spec, "expected_steps": expected}, basis, whole_node=True, wants_gpu=True)
+
+
+def step_named(name: str) -> Step:
+    """A step of the path, or one of its later stages of training, `train-NAME`."""
+    if name in STEPS:
+        return STEPS[name]
+    return dataclasses.replace(STEPS[FIRST], plan=_plan_later_stage(name.removeprefix(f"{FIRST}-")))
 
 
 def plan_report(request: RunRequest, folder: RunFolder) -> StepPlan:
     done = {step: require_step(folder, step).identity for step in STEPS if step != "report" and is_asked(step, request)}
+    later = [stage.step for stage in training_stages(require_step(folder, "mix").result)[1:]]
+    done |= {step: require_step(folder, step).identity for step in later}
     return _plan("report", "report", {}, {**done, "duplicate_alarm": request.duplicate_alarm})
 
 

@@ -58,8 +58,17 @@ def adopt(
     metavar="FOLDER|URL",
     help="With another trainer's format: what paths in the lists begin with.  [default: where the files are]",
 )
-def export(target: Path, out: str, form: str, partition: str | None, mixture: Path | None, base: str | None) -> None:
+@click.option("--stage", default=None, metavar="NAME", help="The mixture of this stage.  [default: the first]")
+def export(
+    target: Path,
+    out: str,
+    form: str,
+    partition: str | None,
+    mixture: Path | None,
+    base: str | None,
+    stage: str | None,
+) -> None:
     """Write the kept documents to TARGET, or the mixture as shards or in another trainer's words; with a card."""
     from pipelines.commands.export import export_command
 
-    export_command(Path(out), target, form, partition=partition, mixture=mixture, base=base)
+    export_command(Path(out), target, form, partition=partition, mixture=mixture, base=base, stage=stage)

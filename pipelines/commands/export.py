@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.commands.export_documents import export_documents
 from pipelines.commands.export_lists import LISTS, export_lists
-from pipelines.commands.export_shards import export_shards
+from pipelines.commands.export_shards import export_shards, mixture_of
 from pipelines.run_folder import RunFolder, find_step, require_step
 from pipelines.story import run_folder_at
 from storage.commit import write_atomically
@@ -29,6 +29,7 @@ def export_command(
     partition: str | None = None,
     mixture: Path | None = None,
     base: str | None = None,
+    stage: str | None = None,
 ) -> None:
     """Write the run's kept documents, or a mixture, to `target`, which must not exist or be empty."""
     if target.exists() and any(target.iterdir()):
@@ -37,17 +38,19 @@ def export_command(
         raise InputError(f"`--partition-by` divides Parquet files, not `--format {form}`", hint="leave one of them out")
     if (mixture or base) and form not in LISTS:
         raise InputError(f"`--mixture` and `--base` go with {', '.join(LISTS)}, not `--format {form}`")
+    if stage and (mixture or form not in (*LISTS, "shards")):
+        raise InputError(f"`--stage {stage}` names a mixture of the run", hint="give it with `--format shards`, say")
     if form in LISTS:
-        export_lists(mixture or _mixture_of(out), target, form, base)
+        export_lists(mixture or _mixture_of(out, stage), target, form, base)
     elif form == "shards":
-        export_shards(run_folder_at(out), target)
+        export_shards(run_folder_at(out), target, stage)
     else:
         _export_texts(run_folder_at(out), target, form, partition)
 
 
-def _mixture_of(out: Path) -> Path:
+def _mixture_of(out: Path, stage: str | None) -> Path:
     folder = run_folder_at(out)
-    return folder.mixture(require_step(folder, "mix").result["mixture"])
+    return folder.mixture(mixture_of(folder, stage))
 
 
 def _export_texts(folder: RunFolder, target: Path, form: str, partition: str | None) -> None:

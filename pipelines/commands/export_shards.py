@@ -13,12 +13,13 @@ from typing import Any
 import click
 
 from mixtures.corpus import open_corpus
-from mixtures.plan import MixturePlan, plan_mixture
+from mixtures.plan import MixturePlan, plan_stages
 from mixtures.select import BLEND, TOKENIZER, VOCABULARY, write_compact_mixture
 from pipelines.commands.export_lists import tokenizer_config
 from pipelines.request import saved_request
 from pipelines.run_folder import RunFolder, require_step
 from pipelines.steps import recipe_of
+from pipelines.training_stages import stage_named
 from storage.commit import write_atomically
 from storage.errors import DatasetError
 
@@ -41,13 +42,16 @@ With Megatron-LM, from this folder:
 """
 
 
-def export_shards(folder: RunFolder, target: Path) -> None:
-    """Write the mixture that the run trained on to `target`. Raises DatasetError if it would be another one now."""
-    mixed, recipe = require_step(folder, "mix").result["mixture"], recipe_of(saved_request(folder.root))
+def export_shards(folder: RunFolder, target: Path, stage: str | None = None) -> None:
+    """Write the mixture of the run's only stage, its first, or the one named, to `target`.
+
+    Raises DatasetError if it would be another one now.
+    """
+    mixed, recipe = mixture_of(folder, stage), recipe_of(saved_request(folder.root))
     policy = str(require_step(folder, "judge").result["policy"])
     tokenizer = str(require_step(folder, "tokenize").result["tokenizer"])
     corpus = open_corpus(folder.catalogue, folder.decisions(policy), folder.tokens(tokenizer))
-    plan = plan_mixture(recipe, corpus)
+    plan = next(plan for plan in plan_stages(recipe, corpus, force=True) if stage in (None, plan.stage))
     if plan.identity() != mixed:
         raise DatasetError(
             f"the run's mixture {mixed} is not what its recipe `{recipe.name}` gives now ({plan.identity()})",
@@ -60,6 +64,12 @@ def export_shards(folder: RunFolder, target: Path) -> None:
     write_atomically(target / "tokenizer_config.json", tokenizer_config((target / TOKENIZER).read_bytes(), end))
     write_atomically(target / CARD, describe_shards(plan, blend).encode())
     click.echo(f"{plan.tokens_given:,} tokens to train on in {len(blend['train'])} shards written to {target}")
+
+
+def mixture_of(folder: RunFolder, stage: str | None) -> str:
+    """Identity of the run's mixture, or of that of the stage named. Raises InputError for one that there is not."""
+    mixed = require_step(folder, "mix").result
+    return str(mixed["mixture"]) if stage is None else stage_named(mixed, stage).mixture
 
 
 def describe_shards(plan: MixturePlan, blend: dict[str, Any]) -> str:

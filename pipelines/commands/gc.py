@@ -6,17 +6,17 @@ Besides, the user's compiled kernels of source versions that no run has used for
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pipelines.dedup.search.generations import read_record
 from pipelines.request import saved_request
-from pipelines.run_folder import RunFolder, find_step
+from pipelines.run_folder import RunFolder, StepRecord, find_step
 from pipelines.steps import is_asked
 from pipelines.story import run_folder_at
+from pipelines.training_stages import FIRST, trained_stages
 from storage.commit import TEMPORARY_PREFIX
 from storage.kernels import prepare_kernel_cache, unused_kernels
 from storage.manifests import MANIFEST, read_manifest
@@ -63,7 +63,7 @@ def _current_folders(folder: RunFolder) -> Iterator[Path]:
     for step, key, place in _PINNED:
         record = find_step(folder, step)
         if record and key in record.result:
-            yield from (folder.root / place / name for name in _pinned(record.result, key))
+            yield from (folder.root / place / name for name in _pinned(folder, record, key))
 
 
 _PINNED = (
@@ -76,9 +76,11 @@ _PINNED = (
 )
 
 
-def _pinned(result: Mapping[str, Any], key: str) -> list[str]:
-    """What a record names under that key, and the mixtures of its further stages."""
-    return [str(result[key]), *(stage[key] for stage in result.get("stages", ()) if key in stage)]
+def _pinned(folder: RunFolder, record: StepRecord, key: str) -> list[str]:
+    """What a record names under that key, and the mixtures and checkpoints of further stages."""
+    mixtures = [stage[key] for stage in record.result.get("stages", ()) if key in stage]
+    trained = trained_stages(folder) if record.step == FIRST else []
+    return [str(record.result[key]), *mixtures, *(str(one.result[key]) for _, one in trained)]
 
 
 def _superseded(folder: RunFolder) -> Iterator[Path]:
@@ -97,7 +99,7 @@ def _superseded(folder: RunFolder) -> Iterator[Path]:
         record = find_step(folder, step)
         home = folder.root / place
         if record and key in record.result and home.is_dir():
-            pinned = _pinned(record.result, key)
+            pinned = _pinned(folder, record, key)
             yield from (path for path in home.iterdir() if path.is_dir() and path.name not in pinned)
 
 

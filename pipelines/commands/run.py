@@ -204,6 +204,7 @@ def quiet_prefect() -> None:
 def summarise(folder: RunFolder, seconds: float) -> str:
     """A few lines: what was kept, what was trained, how good, where to look."""
     from pipelines.run_folder import require_step
+    from pipelines.training_stages import trained_stages
 
     ingest, judged = require_step(folder, "ingest").result, require_step(folder, "judge").result
     tokens, trained = require_step(folder, "tokenize").result, require_step(folder, "train").result
@@ -213,10 +214,12 @@ def summarise(folder: RunFolder, seconds: float) -> str:
         f"{tokens['tokens']:,} tokens stored; a model of {trained['parameters']:,} parameters saw "
         f"{trained['tokens']:,}",
     ]
-    for source, row in trained["sources"].items():
-        lines.append(
-            f"held-out {source}: {row['bits_per_byte']:.3f} bits a byte "
-            f"(unigram model: {row['unigram_bits_per_byte']:.3f})"
-        )
+    for stage, record in trained_stages(folder):
+        after = f" after stage `{stage.name}`" if stage.name else ""
+        for source, row in record.result["sources"].items():
+            lines.append(
+                f"held-out {source}{after}: {row['bits_per_byte']:.3f} bits a byte "
+                f"(unigram model: {row['unigram_bits_per_byte']:.3f})"
+            )
     lines += [f"{seconds:.0f} seconds", f"report: {folder.report}"]
     return "\n".join(lines)

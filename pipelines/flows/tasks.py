@@ -17,7 +17,7 @@ from pipelines.flows.session import Session
 from pipelines.jobs.submission import submission_id, submit_stage
 from pipelines.progress import observer
 from pipelines.run_folder import StepRecord, find_step, write_step
-from pipelines.steps import STEPS, StepPlan, outputs_exist
+from pipelines.steps import StepPlan, outputs_exist, step_named
 from storage.errors import CurationError, disk_errors
 
 RETRIES = 2
@@ -49,7 +49,7 @@ def do_step(run: Session, step: str) -> StepRecord:
 
 
 def _do(run: Session, step: str) -> StepRecord:
-    definition = STEPS[step]
+    definition = step_named(step)
     plan = definition.plan(run.request, run.folder)
     found = find_step(run.folder, step)
     if found and found.identity == plan.identity and outputs_exist(run.folder, step, found.result):

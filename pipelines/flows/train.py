@@ -7,8 +7,8 @@ from prefect import flow
 from pipelines.flows.parameters import continued_request
 from pipelines.flows.session import Session, session
 from pipelines.flows.tasks import do
-
-STEPS = ("train", "report")
+from pipelines.run_folder import require_step
+from pipelines.training_stages import training_stages
 
 
 @flow(name="train", validate_parameters=False)
@@ -27,5 +27,7 @@ def train(
 
 
 def train_run(run: Session) -> None:
-    for step in STEPS:
-        do(run, step)
+    """Every stage after the one that it goes on from, then the report."""
+    for stage in training_stages(require_step(run.folder, "mix").result):
+        do(run, stage.step)
+    do(run, "report")

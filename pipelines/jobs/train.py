@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from storage.errors import DISK_FULL, CurationError, DiskFull, GristmillError
 
 POLL_SECONDS = 1.0
 USER_ERROR = 2
+RATE_LEFT = 0.1
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -29,6 +31,8 @@ def run(job: Job) -> dict[str, Any]:
     folder = RunFolder(job.run_folder)
     checkpoints = folder.checkpoints(job.spec["identity"])
     arguments = {**job.spec, "data": str(folder.mixture(job.spec["mixture"])), "out": str(checkpoints)}
+    if parent := job.spec.get("parent"):
+        arguments["parent"] = str(folder.checkpoints(parent))
     finished = threading.Event()
     watcher = threading.Thread(
         target=_watch, args=(job, checkpoints, job.spec["expected_steps"], finished), daemon=True
@@ -45,15 +49,8 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def train_mixture(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run `python -m trainer train`, with `options` of its own by name; its output goes to the job's log."""
-    command = [
-        sys.executable, "-m", "trainer", "train", "--data", arguments["data"],
-        "--preset", arguments["preset"], "--out", arguments["out"],
-    ]  # fmt: skip
-    if arguments.get("steps"):
-        command += ["--steps", str(arguments["steps"])]
-    for name, value in arguments.get("options", {}).items():
-        command += [f"--{name}", str(value)]
+    """Run `python -m trainer train`, or `anneal` for a stage that goes on; its output goes to the job's log."""
+    command = [sys.executable, "-m", "trainer", *trainer_words(arguments)]
     process = subprocess.Popen(
         command,
         stdout=sys.stdout.fileno() if hasattr(sys.stdout, "fileno") else None,
@@ -69,6 +66,34 @@ def train_mixture(arguments: dict[str, Any]) -> dict[str, Any]:
     if process.returncode:
         raise GristmillError(f"the trainer ended with exit code {process.returncode}", at=errors.strip()[-2000:])
     return {"documents": 0}
+
+
+def trainer_words(arguments: Mapping[str, Any]) -> list[str]:
+    """The command of the trainer and its options: `options` are by name, `parent` is the run that it goes on from."""
+    options = dict(arguments.get("options", {}))
+    if parent := arguments.get("parent"):
+        words = ["anneal", "--from", parent]
+        if not {"schedule-of", "learning-rate"} & set(options):
+            options |= _rate_after_zero(Path(parent))
+    else:
+        words = ["train", "--preset", arguments["preset"]]
+    words += ["--data", arguments["data"], "--out", arguments["out"]]
+    if arguments.get("steps"):
+        words += ["--steps", str(arguments["steps"])]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)]
+    return words
+
+
+def _rate_after_zero(parent: Path) -> dict[str, float]:
+    """Where the stage before fell to zero, the rate that OLMo's stages leave: a tenth of the highest."""
+    rows = [json.loads(path.read_bytes()) for path in (parent / "registry").glob("iter_*.json")]
+    last = max(rows, key=lambda row: int(row["step"]), default=None)
+    if last is None or last["lr"] > 0:
+        return {}
+    highest = float(json.loads((parent / "run.json").read_bytes())["training"]["learning_rate"])
+    print(f"the stage before stopped at a learning rate of 0: going on from {RATE_LEFT:g} of its highest", flush=True)
+    return {"learning-rate": RATE_LEFT * highest}
 
 
 def _user_error(text: str) -> CurationError:

@@ -20,6 +20,7 @@ from pipelines.funnel import funnel_rows
 from pipelines.losses import DEFAULT_ALARM
 from pipelines.report import duplicates, scores
 from pipelines.run_folder import RunFolder, StepRecord, find_step
+from pipelines.training_stages import TrainingStage, trained_stages
 from storage.manifests import MANIFEST, Dataset, find_manifest, open_dataset
 from storage.schema import IDENTIFIER
 
@@ -59,11 +60,17 @@ def gather(root: Path) -> dict[str, Any]:
         mixed = records["mix"].result
         mixtures = [stage["mixture"] for stage in mixed.get("stages", [mixed])]
         found["plans"] = [plan for one in mixtures if (plan := _read_json(folder.mixture(one) / "plan.json"))]
-    if "train" in records:
-        checkpoints = folder.checkpoints(records["train"].result["checkpoints"])
-        found["metrics"] = _read_lines(checkpoints / "metrics.jsonl")
-        found["evaluation"] = _read_json(checkpoints / "evaluation.json")
+    found["trainings"] = [_trained(folder, stage, record) for stage, record in trained_stages(folder)]
+    if found["trainings"]:
+        found["evaluation"] = found["trainings"][-1]["evaluation"]
     return found
+
+
+def _trained(folder: RunFolder, stage: TrainingStage, record: StepRecord) -> dict[str, Any]:
+    """One stage of training: its name, if it has one, its metrics, and what was measured at its end."""
+    checkpoints = folder.checkpoints(record.result["checkpoints"])
+    metrics, evaluation = _read_lines(checkpoints / "metrics.jsonl"), _read_json(checkpoints / "evaluation.json")
+    return {"stage": stage.name, "metrics": metrics, "evaluation": evaluation}
 
 
 def _result(records: Mapping[str, StepRecord], step: str) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ def render(found: dict[str, Any]) -> str:
     }
     template = environment.get_template("template.html")
     css = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    drawn = {"loss": _loss_chart(found), "buckets": _buckets(found), **_mixture(found)}
+    drawn = {"loss": _loss_charts(found), "buckets": _buckets(found), **_mixture(found)}
     return template.render(css=css, **drawn, **_complete(found))
 
 
@@ -59,21 +59,26 @@ def _mixture(found: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(found: dict[str, Any]) -> dict[str, Any]:
     names = (
-        "sources", "languages", "quality", "rules", "kept_samples", "dropped_samples", "clusters", "metrics",
+        "sources", "languages", "quality", "rules", "kept_samples", "dropped_samples", "clusters", "trainings",
         "evaluation", "contamination", "hosts", "duplicates", "scores",
     )  # fmt: skip
     results = {**dict.fromkeys(STEPS), **found["results"]}
     return {**dict.fromkeys(names), **found, "results": results}
 
 
-def _loss_chart(found: dict[str, Any]) -> Markup:
-    metrics = found.get("metrics") or []
+def _loss_charts(found: dict[str, Any]) -> Markup:
+    """A chart for each stage of training."""
+    return Markup("").join(_loss_chart(one["metrics"], one["stage"]) for one in found.get("trainings") or [])
+
+
+def _loss_chart(metrics: list[dict[str, Any]], stage: str | None) -> Markup:
     points = [(row["step"], row["loss"]) for row in metrics if row.get("loss") is not None]
     smooth: list[tuple[float, float]] = []
     for step, loss in points:
         smooth.append((step, loss if not smooth else SMOOTHING * smooth[-1][1] + (1 - SMOOTHING) * loss))
     lines = [Line("loss of each step", points, "line-faint"), Line("smoothed", smooth, "line-a")]
-    return Markup(line_chart(lines, x_name="step", y_name="loss (nats a token)", title="Training loss by step"))
+    title = "Training loss by step" if stage is None else f"Training loss of stage {stage} by step"
+    return Markup(line_chart(lines, x_name="step", y_name="loss (nats a token)", title=title))
 
 
 def _buckets(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ def add_anneal(commands: Commands) -> None:
     )
     parser.add_argument("--seeds", type=_numbers, default=None, help="an ingredient a seed, as 42,666,42069")
     parser.add_argument("--rope-base", type=float, default=None, help="another base of the positions, for longer texts")
+    parser.add_argument("--schedule-of", default=None, help="a preset whose schedule starts anew, instead of the fall")
     add_prompts(parser, "what the samples continue")
     add_training_options(parser)
 
@@ -46,7 +47,9 @@ def _anneal(options: argparse.Namespace) -> None:
     ingredients = enumerate(options.seeds, start=1) if options.seeds else [(0, None)]
     for number, seed in ingredients:
         own = {} if seed is None else {"seed": seed, "ingredient": number}
-        preset = anneal_preset(checkpoint, {**overrides, **own}, rope_base=options.rope_base)
+        preset = anneal_preset(
+            checkpoint, {**overrides, **own}, rope_base=options.rope_base, schedule_of=options.schedule_of
+        )
         out = options.out / f"ingredient{number}" if number else options.out
         print_now(f"from {row_of(checkpoint).name}, learning rate {preset.training.learning_rate:g}, into {out}")
         train(options.data, preset, out, prompts=tuple(options.prompt), tell=print_now)

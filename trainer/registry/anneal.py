@@ -8,20 +8,30 @@ what is told besides wins over all of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 from storage.errors import ModelError
 from trainer.registry.origin import read_origin
 from trainer.registry.record import read_state, row_of
-from trainer.settings import FALLS, LENGTHS, WARMUPS, Preset, TrainingConfig, make_preset, overlay
+from trainer.settings import FALLS, LENGTHS, WARMUPS, Preset, TrainingConfig, load_preset, make_preset, overlay
 
+SCHEDULE = ("schedule", "learning_rate", "min_learning_rate", "decay", *WARMUPS, *FALLS)
 OF_THE_RUN = ("init_from", "init_optimizer", "stage", "ingredient", "skip_iterations", *LENGTHS, *WARMUPS, *FALLS)
 """Settings of a run that do not hold for the stage after it."""
 
 
-def anneal_preset(checkpoint: Path, overrides: Mapping[str, Any], *, rope_base: float | None = None) -> Preset:
-    """How to train on from the folder of a checkpoint. Longer sequences than the model had raise its positions.
+def anneal_preset(
+    checkpoint: Path,
+    overrides: Mapping[str, Any],
+    *,
+    rope_base: float | None = None,
+    schedule_of: str | None = None,
+) -> Preset:
+    """How to train on from the folder of a checkpoint, with a preset's schedule anew where `schedule_of` names one.
+
+    Longer sequences than the model had raise its positions; a step has as many tokens as before, if nothing is told.
 
     Raises ModelError where the learning rate cannot be inferred, RecipeError for settings that do not fit.
     """
@@ -30,11 +40,28 @@ def anneal_preset(checkpoint: Path, overrides: Mapping[str, Any], *, rope_base: 
     known = {
         name: told[name] for name in told if name in TrainingConfig.__dataclass_fields__ and name not in OF_THE_RUN
     }
-    fall = {"schedule": "linear", "min_learning_rate": 0.0, "warmup_fraction": 0.0}
-    rate = {} if "learning_rate" in overrides else {"learning_rate": last_rate(checkpoint)}
-    training = overlay({**known, **fall, **rate, "init_from": str(checkpoint.resolve())}, overrides)
+    if schedule_of:
+        anew = load_preset(schedule_of).training
+        schedule = {name: getattr(anew, name) for name in SCHEDULE}
+    else:
+        rate = {} if "learning_rate" in overrides else {"learning_rate": last_rate(checkpoint)}
+        schedule = {"schedule": "linear", "min_learning_rate": 0.0, "warmup_fraction": 0.0, **rate}
+    batch = _same_tokens(known, overrides)
+    training = overlay({**known, **schedule, **batch, "init_from": str(checkpoint.resolve())}, overrides)
     model = lengthened(run["model"], training["sequence_length"], rope_base)
     return make_preset(run["preset"], model, training, at=checkpoint)
+
+
+def _same_tokens(known: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, int]:
+    """The batch in samples of another length, with as many tokens as it had in those of the length before."""
+    before, batch, micro = (int(known[name]) for name in ("sequence_length", "global_batch", "micro_batch"))
+    length = int(overrides.get("sequence_length", before))
+    scaled = max(1, batch * before // length)
+    return (
+        {}
+        if length == before
+        else {"global_batch": scaled, "micro_batch": gcd(scaled, max(1, micro * before // length))}
+    )
 
 
 def last_rate(checkpoint: Path) -> float:
