@@ -149,6 +149,7 @@ class Run:
             self.step, self.watch.skipped = number, self.watch.skipped + 1
             return Outcome(None, None, {})
         self.model.train()
+        self.model.before_step()
         if self.config.dropout:
             self.model.set_dropout(dropout_at(number, self.plan.steps, self.config))
         batches = [batch.to(self.world.device) for batch in self._batches(self.step)]

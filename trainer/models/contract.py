@@ -142,6 +142,9 @@ class LanguageModel(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = rate
 
+    def before_step(self) -> None:
+        """What a kind does before the batches of each step, also when the step before was passed over."""
+
     def after_step(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """What a kind does after each optimizer step besides; the function adds up a tensor over all processes."""
 

@@ -248,6 +248,12 @@ class DeepSeekV3(LanguageModel):
             router.load_E += routing.load_E
         return routing.imbalance_B
 
+    def before_step(self) -> None:
+        """No expert has served any token of this step."""
+        for module in self.modules():
+            if isinstance(module, Router):
+                module.load_E.zero_()
+
     @torch.no_grad()
     def after_step(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Raise the bias of experts that served fewer tokens of this step than the mean, lower that of the others."""
@@ -258,7 +264,6 @@ class DeepSeekV3(LanguageModel):
         moves_LE = self.config.bias_update_rate * (load_LE.mean(1, keepdim=True) - load_LE).sign()
         for router, move_E in zip(routers, moves_LE, strict=True):
             router.bias_E += move_E
-            router.load_E.zero_()
 
     def count_parameters(self) -> ParameterCounts:
         predictors = sum(parameter.numel() for parameter in self.predictors.parameters())
