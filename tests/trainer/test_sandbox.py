@@ -18,7 +18,9 @@ from storage.errors import InputError
 from trainer.evaluation.programs import Problems, cut, estimate_pass_at, measure_passes, read_problems
 from trainer.evaluation.sandbox import Outcome, SandboxLimits, require_guards, run_program, run_programs
 
-LIMITS = SandboxLimits(seconds=3.0, memory_bytes=512 << 20, file_bytes=1 << 20)
+LIMITS = SandboxLimits(seconds=1.5, memory_bytes=512 << 20, file_bytes=1 << 20)
+PATIENT = SandboxLimits(file_bytes=1 << 20)
+"""For programs that do end, on a machine however busy."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="guards are Linux's")
 
 
@@ -31,7 +33,7 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
     honest = "import math, re, json, collections, itertools, random, threading\nassert math.gcd(12, 18) == 6\n"
     threads = "import threading\nt = threading.Thread(target=print)\nt.start(); t.join()\n"
     files = "open('a.txt', 'w').write('x')\nassert open('a.txt').read() == 'x'\nimport os; os.remove('a.txt')\n"
-    outcomes = run_programs([honest, threads, files, "assert 1 == 2, 'no'", "def f(:", "raise SystemExit(0)"], LIMITS)
+    outcomes = run_programs([honest, threads, files, "assert 1 == 2, 'no'", "def f(:", "raise SystemExit(0)"], PATIENT)
     assert [outcome.passed for outcome in outcomes] == [True, True, True, False, False, False]
     assert outcomes[3].reason == "AssertionError: no" and outcomes[4].reason.startswith("SyntaxError")
     assert outcomes[5].reason == "SystemExit: 0"
@@ -40,8 +42,8 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("while True: pass", "not done after 3 s"),
-        ("import time; time.sleep(100)", "not done after 3 s"),
+        ("while True: pass", "not done after 1.5 s"),
+        ("import time; time.sleep(100)", "not done after 1.5 s"),
         ("x = bytearray(1 << 40)", "MemoryError"),
         ("x = []\nwhile True: x.append(bytearray(1 << 24))", "MemoryError"),
         ("import os\nwhile True: os.fork()", "PermissionError"),
@@ -94,7 +96,7 @@ for work in (
         continue
     raise AssertionError('allowed')
 """
-    assert run_program(source, LIMITS) == Outcome(passed=True, reason="")
+    assert run_program(source, PATIENT) == Outcome(passed=True, reason="")
     assert kept.read_text() == "here" and os.listdir(tmp_path) == ["kept.txt"]
 
 
@@ -115,7 +117,7 @@ def test_nobody_is_called_over_the_network() -> None:
 
 def test_folders_are_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run_program("import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('x')", LIMITS)
+    run_program("import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('x')", PATIENT)
     run_program("open('a', 'w').write('x')\nwhile True: pass", SandboxLimits(seconds=1))
     assert os.listdir(tmp_path) == []
 
@@ -148,7 +150,7 @@ def test_passes_are_counted_by_problem(tmp_path: Path) -> None:
     def write(prompts: Sequence[str], number: int) -> list[str]:
         return [texts[number % 3], texts[1]]
 
-    result = measure_passes(problems, write, samples=3, ks=[1, 3], limits=LIMITS)
+    result = measure_passes(problems, write, samples=3, ks=[1, 3], limits=PATIENT)
     assert result.pass_at == {"1": pytest.approx(1 / 6), "3": pytest.approx(1 / 2)}
     assert result.failures == {"AssertionError": 4, "it ended the interpreter": 1}
     with pytest.raises(InputError, match="pass@4 needs as many samples, 3 are drawn"):

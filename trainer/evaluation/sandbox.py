@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import ResourceError
+from trainer.compute import usable_threads
 from trainer.evaluation import jail
 
 RESULT_BYTES = 1 << 14
@@ -66,7 +67,7 @@ def require_guards(*, accept_none: bool = False) -> Guards:
 
 def run_programs(programs: Sequence[str], limits: SandboxLimits, workers: int | None = None) -> list[Outcome]:
     """How each ended, in their order; as many at once as there are processors."""
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or usable_threads(os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda source: run_program(source, limits), programs))
 
 

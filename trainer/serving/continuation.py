@@ -3,8 +3,8 @@
 Each text has its own draws, so a seed gives the same text whoever else is being served (up to the rounding of larger
 products). A context is laid out as in training: where documents are kept apart nothing before the last end-of-document
 is seen, else one end-of-document stands before the prompt. Keys and values are kept, so that a token costs one token;
-a text that reaches the model's window is read again from its last half on. Measured with one thread on 3.3 M
-parameters: 96 tokens take 0.18 s where reading everything anew took 0.6 s.
+a text that reaches the model's window is read again from its last half on. 96 greedy tokens of 3.3 M parameters on one
+thread come at 290 a second alone, 3,260 in 32 texts (`make bench-generation`: 1.1 to 1.2 times transformers' rate).
 """
 
 from __future__ import annotations
