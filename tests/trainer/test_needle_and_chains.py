@@ -97,7 +97,7 @@ def test_the_command_knows_chains_needles_and_programs(
     assert results["pairs"]["passed"] == 1.0 and results["needle"]["trials"] == 2
     assert main([*command, "--tasks", str(programs)]) == 2
     assert "--run-code" in capsys.readouterr().err
-    code = ["--run-code", "--samples", "2", "--pass-at", "1", "2", "--code-tokens", "8"]
+    code = ["--run-code", "--samples", "2", "--pass-at", "1", "2", "--code-tokens", "8", "--unguarded"]
     assert main([*command, "--tasks", str(programs), *code]) == 0
     assert json.loads(capsys.readouterr().out)["results"]["programs"]["pass_at"] == {"1": 0.0, "2": 0.0}
     assert main([*command, "--needle", "64"]) == 2 and "haystack" in capsys.readouterr().err

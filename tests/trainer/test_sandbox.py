@@ -14,21 +14,33 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import InputError
+from storage.errors import InputError, ResourceError
 from trainer.evaluation.programs import Problems, cut, estimate_pass_at, measure_passes, read_problems
 from trainer.evaluation.sandbox import Outcome, SandboxLimits, require_guards, run_program, run_programs
 
 LIMITS = SandboxLimits(seconds=1.5, memory_bytes=512 << 20, file_bytes=1 << 20)
-PATIENT = SandboxLimits(file_bytes=1 << 20)
+PATIENT = SandboxLimits(memory_bytes=512 << 20, file_bytes=1 << 20)
 """For programs that do end, on a machine however busy."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="guards are Linux's")
 
 
-def test_guards_hold_here() -> None:
-    guards = require_guards()
-    assert guards.files and guards.calls
+@pytest.fixture(scope="module")
+def guarded() -> None:
+    """Skips where the kernel has no Landlock or no seccomp: there nothing is run unless the user insists."""
+    guards = require_guards(accept_none=True)
+    if not (guards.files and guards.calls):
+        pytest.skip(f"not all guards can be had here: {guards}")
 
 
+def test_nothing_runs_unguarded_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = '{"guards": {"files": false, "calls": true}, "passed": true, "reason": ""}\n'
+    monkeypatch.setattr("trainer.evaluation.sandbox._run_jail", lambda *_: bare)
+    with pytest.raises(ResourceError, match="Landlock cannot be had"):
+        require_guards()
+    assert not require_guards(accept_none=True).files
+
+
+@pytest.mark.usefixtures("guarded")
 def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
     honest = "import math, re, json, collections, itertools, random, threading\nassert math.gcd(12, 18) == 6\n"
     threads = "import threading\nt = threading.Thread(target=print)\nt.start(); t.join()\n"
@@ -39,6 +51,7 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
     assert outcomes[5].reason == "SystemExit: 0"
 
 
+@pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -69,16 +82,18 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
 )
 def test_hostile_programs_end(source: str, reason: str) -> None:
     start = time.monotonic()
-    outcome = run_program(source, LIMITS)
+    outcome = run_program(source, LIMITS if reason in ("", "not done after 1.5 s") else PATIENT)
     assert not outcome.passed and any(part in outcome.reason for part in reason.split("|")), outcome
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 12
 
 
+@pytest.mark.usefixtures("guarded")
 def test_printing_a_gigabyte_is_read_by_nobody() -> None:
     outcome = run_program("import sys\nfor _ in range(64): sys.stdout.write('x' * (1 << 24))\n", LIMITS)
     assert outcome.passed or outcome.reason.startswith("not done")
 
 
+@pytest.mark.usefixtures("guarded")
 def test_nothing_outside_is_deleted_or_written(tmp_path: Path) -> None:
     kept = tmp_path / "kept.txt"
     kept.write_text("here")
@@ -100,6 +115,7 @@ for work in (
     assert kept.read_text() == "here" and os.listdir(tmp_path) == ["kept.txt"]
 
 
+@pytest.mark.usefixtures("guarded")
 def test_nobody_is_called_over_the_network() -> None:
     asked: list[str] = []
 
@@ -115,6 +131,7 @@ def test_nobody_is_called_over_the_network() -> None:
     assert not outcome.passed and not asked
 
 
+@pytest.mark.usefixtures("guarded")
 def test_folders_are_gone_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run_program("import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').write('x')", PATIENT)
@@ -157,6 +174,7 @@ def test_passes_are_counted_by_problem(tmp_path: Path) -> None:
         measure_passes(problems, write, samples=3, ks=[4], limits=LIMITS)
 
 
+@pytest.mark.usefixtures("guarded")
 @pytest.mark.slow
 def test_the_solutions_of_humaneval_pass_and_empty_ones_fail(shared_data: Path) -> None:
     lines = gzip.decompress((shared_data / "evaluation" / "human_eval.jsonl.gz").read_bytes()).splitlines()
