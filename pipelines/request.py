@@ -152,11 +152,19 @@ def local_files(request: RunRequest) -> list[Path]:
     found: list[Path] = []
     for kind in sorted(request.inputs):
         for named in request.inputs[kind]:
-            path = (named.split("?")[0] if kind == "dataset" else named).split("=", 1)[-1]
+            path = _local_path(kind, named)
             if "://" not in path:
                 names = sorted(glob(os.path.expanduser(path), recursive=True))
                 found.extend(Path(name) / (MANIFEST if kind == "documents" else "") for name in names)
     return [path for path in found if path.exists()]
+
+
+def _local_path(kind: str, named: str) -> str:
+    """What of `[name=]path` may be a local file: without the options of a dataset, or of an index of captures."""
+    before, _, index = named.partition("cdx:")
+    if index and (not before or before.endswith("=")):
+        return index.partition("?base=")[0]
+    return (named.split("?")[0] if kind == "dataset" else named).split("=", 1)[-1]
 
 
 def _matching(named: Sequence[str]) -> list[Path]:

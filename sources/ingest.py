@@ -22,6 +22,7 @@ from sources.jsonl import read_jsonl
 from sources.mediawiki import read_mediawiki
 from sources.parquet import read_parquet
 from sources.reading import STAGE, Kind, RawInput, ReadConfig, Reading, Skipped
+from sources.remote.captures import read_captures
 from sources.warc import read_warc, read_wet
 from storage.errors import InputError
 from storage.identity import fingerprint
@@ -35,6 +36,7 @@ _TABLE_BYTES = 4 << 20
 _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
     "warc": read_warc,
     "wet": read_wet,
+    "captures": read_captures,
     "mediawiki": read_mediawiki,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
@@ -44,6 +46,7 @@ _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
 _PACKAGES: dict[Kind, tuple[str, ...]] = {
     "warc": warc.PACKAGES + html.PACKAGES,
     "wet": warc.PACKAGES + ("resiliparse",),
+    "captures": warc.PACKAGES + html.PACKAGES,
     "mediawiki": (),
     "jsonl": ("orjson",),
     "parquet": parquet.PACKAGES,

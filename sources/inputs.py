@@ -15,9 +15,13 @@ from typing import Any, get_args
 
 from sources.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
 from sources.documents import expand_documents
-from sources.files import filesystem_of, is_remote
 from sources.huggingface import is_saved_dataset
 from sources.reading import Kind, RawInput
+from sources.remote.captures import base_beside
+from sources.remote.common_crawl import expand_crawl, is_crawl_name
+from sources.remote.files import open_remote
+from sources.remote.places import filesystem_of, is_remote
+from sources.remote.ranges import read_facts
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 
@@ -31,6 +35,7 @@ _ENDINGS: tuple[tuple[str, Kind], ...] = (
 )  # fmt: skip
 _KNOWN = ".warc, .wet, .xml, .jsonl (each also with .gz, .bz2, .zst, .lz4, .xz), .parquet"
 _WILDCARDS = "*?["
+INDEX_PREFIX = "cdx:"
 _HASH_CHUNK_BYTES = 1 << 20
 
 
@@ -78,6 +83,8 @@ def identify(raw: RawInput) -> str:
     """What the input holds: `sha256:…`, `etag:…` of a remote file that has one, `commit:…` of a hub dataset."""
     if raw.revision:
         return f"commit:{raw.revision}"
+    if raw.kind == "captures":
+        return f"captures:{fingerprint([hash_file(Path(raw.path)), raw.base, raw.subset])}"
     if is_remote(raw.path):
         return _identify_remote(raw)
     path = Path(raw.path)
@@ -94,6 +101,10 @@ def _expand(source: str, pattern: str, kind: Kind | None) -> list[RawInput]:
         return [_describe_dataset(source, parse_dataset_name(source, pattern))]
     if kind == "documents":
         return expand_documents(source, pattern)
+    if is_crawl_name(pattern):
+        return expand_crawl(source, pattern, kind)
+    if pattern.startswith(INDEX_PREFIX):
+        return [_describe_index(source, pattern)]
     if is_remote(pattern):
         return _expand_remote(source, pattern, kind)
     path = Path(pattern).expanduser()
@@ -143,7 +154,7 @@ def _expand_folder(source: str, folder: Path, kind: Kind | None) -> list[RawInpu
 def _describe_dataset(source: str, dataset: DatasetName) -> RawInput:
     """A folder as it is, or a name on the hub with the commit that its revision is now."""
     folder = Path(dataset.path).expanduser()
-    chosen = {"subset": dataset.subset, "split": dataset.split}
+    chosen: dict[str, Any] = {"subset": dataset.subset, "split": dataset.split}
     if folder.is_dir():
         if dataset.revision:
             raise InputError(
@@ -251,16 +262,22 @@ def _url(protocol: str, path: str) -> str:
 
 
 def _identify_remote(raw: RawInput) -> str:
-    filesystem, inner = filesystem_of(raw.path)
-    try:
-        info: dict[str, Any] = filesystem.info(inner)
-        for field in ("ETag", "etag", "md5Hash", "content_md5"):
-            if info.get(field):
-                return "etag:" + str(info[field]).strip('"')
-        digest = hashlib.sha256()
-        with filesystem.open(inner, "rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise InputError(f"cannot read `{raw.name}` of source `{raw.source}`: {error}", at=raw.path) from error
+    """By the server's ETag, so that nothing is fetched; by its bytes where there is none."""
+    if etag := read_facts(raw.path).etag:
+        return f"etag:{etag}"
+    digest = hashlib.sha256()
+    with open_remote(raw.path, keep=raw.keep) as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _describe_index(source: str, pattern: str) -> RawInput:
+    """`cdx:FILE[?base=PLACE]`: an index file, and where the files that it names lie (beside it by default)."""
+    named, _, query = pattern.removeprefix(INDEX_PREFIX).partition("?base=")
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no index file `{named}` for source `{source}`", at=str(path.absolute()))
+    base = query.rstrip("/") or base_beside(path)
+    size = path.stat().st_size
+    return RawInput(source=source, kind="captures", path=str(path.absolute()), name=path.name, size=size, base=base)

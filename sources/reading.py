@@ -16,7 +16,7 @@ from storage.errors import InputError
 from storage.schema import DETAIL_LIMIT, Document, Failure
 
 STAGE = "ingest"
-Kind = Literal["warc", "wet", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
+Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
 FIELDS = ("text", "title", "url", "date", "id", "licence")
 
 
@@ -26,7 +26,8 @@ class RawInput:
 
     `name` is relative to the source's root and is what doc_ids are made of; `path` is where this machine finds it.
     `size` is in bytes, 0 where a remote store does not say. `subset`, `split` and `revision` (of the hub: a commit) say
-    what of a Hugging Face dataset is read.
+    what of a Hugging Face dataset is read. `keep`: a remote file is kept in the downloads folder. Of captures, `base`
+    is where the files of the index lie, and `subset` the index server where the input lists addresses.
     """
 
     source: str
@@ -37,6 +38,8 @@ class RawInput:
     subset: str | None = None
     split: str | None = None
     revision: str | None = None
+    keep: bool = False
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

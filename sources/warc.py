@@ -52,7 +52,7 @@ def read_warc(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     """Documents of the responses, resources and conversions in a WARC file."""
     with PageExtractor(cpu_seconds=config.page_cpu_seconds, memory_bytes=config.page_memory_bytes) as extractor:
         for record in _records(raw, config):
-            yield _read_record(record, raw, config, extractor)
+            yield read_record(record, raw, config, extractor)
 
 
 def read_wet(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
@@ -61,7 +61,7 @@ def read_wet(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
         if isinstance(record, WarcRecord) and record.kind != "conversion":
             yield Skipped(_kind_name(record))
         else:
-            yield _read_record(record, raw, config, None)
+            yield read_record(record, raw, config, None)
 
 
 def _records(raw: RawInput, config: ReadConfig) -> Iterator[WarcRecord | DamagedRecord]:
@@ -74,9 +74,10 @@ def _kind_name(record: WarcRecord) -> str:
     return record.kind if record.kind in known else "unknown_record_type"
 
 
-def _read_record(
+def read_record(
     record: WarcRecord | DamagedRecord, raw: RawInput, config: ReadConfig, extractor: PageExtractor | None
 ) -> Reading:
+    """What becomes of one record of the file `raw.name`; without an extractor pages are taken as text."""
     if isinstance(record, DamagedRecord):
         place = Place(raw.source, raw.name, record.offset)
         return place.failure(record.reason, record.detail, item=record.url)

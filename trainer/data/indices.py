@@ -9,13 +9,14 @@ The sample index is a binary search instead of megatron's C++ walk: 1 M document
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from trainer.data.blend_kernel import compiled_fill
 
 SEPARATE_EPOCH_THRESHOLD = 0.80
 SAMPLE_SURPLUS = 0.005
@@ -84,18 +85,9 @@ def build_blend(weights: Sequence[float], size: int) -> tuple[npt.NDArray[np.int
     sample = np.zeros(size, dtype=np.int64)
     if len(shares) == 1:
         return dataset, np.arange(size, dtype=np.int64)
-    fill = _compiled_fill() if size >= WORTH_COMPILING else None
+    fill = compiled_fill() if size >= WORTH_COMPILING else None
     (fill or _fill_blend)(shares, dataset, sample)
     return dataset, sample
-
-
-def _compiled_fill() -> Callable[..., None] | None:
-    """The kernel, where numba is installed; the trainer does not need it."""
-    try:
-        kernel: Callable[..., None] = importlib.import_module("trainer.data.blend_kernel").fill_blend
-    except ImportError:
-        return None
-    return kernel
 
 
 def _fill_blend(shares: npt.NDArray[np.float64], dataset: npt.NDArray[np.int16], sample: npt.NDArray[np.int64]) -> None:

@@ -1,0 +1,154 @@
+"""Web captures chosen one by one: the lines of an index, or addresses that an index server is asked for.
+
+Only the bytes of the wanted records are fetched, a few ranges ahead (WINDOW), and each is read as a WARC of one record.
+Status and media type are looked at before anything is fetched. A capture that is gone is a failure; a server that no
+longer answers ends the input, which goes on from the start at the next run.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
+
+from sources.files import open_raw
+from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped
+from sources.remote.index_lines import Capture, newest, parse_capture
+from sources.remote.places import is_remote
+from sources.remote.ranges import Refused, read_answer, read_range
+from sources.sandbox import PageExtractor
+from sources.warc import read_record
+from sources.warc_records import MAX_HEADER_BYTES, read_records
+from storage.errors import InputError
+from storage.schema import Failure
+
+WINDOW = 4
+"""Ranges asked for at once, the same number for every worker."""
+LINE_BYTES = 1 << 20
+ANSWER_BYTES = 16 << 20
+
+Wanted = Capture | Failure | Skipped
+
+
+def read_captures(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
+    """Documents of the records that an index, or a list of addresses, names."""
+    with (
+        PageExtractor(cpu_seconds=config.page_cpu_seconds, memory_bytes=config.page_memory_bytes) as extractor,
+        ThreadPoolExecutor(WINDOW) as fetching,
+    ):
+        for wanted, data in _fetched(raw, _wanted(raw, config), fetching):
+            if isinstance(wanted, Capture):
+                yield from _read(raw, config, extractor, wanted, data)
+            else:
+                yield wanted
+
+
+def _read(
+    raw: RawInput, config: ReadConfig, extractor: PageExtractor, capture: Capture, data: bytes | Refused
+) -> Iterator[Reading]:
+    place = Place(raw.source, capture.filename, capture.offset, capture.length)
+    if isinstance(data, Refused):
+        yield place.failure("not_fetched", data.what, item=capture.url)
+        return
+    named, found = replace(raw, name=capture.filename), False
+    for record in read_records(io.BytesIO(data), max_block_bytes=config.max_page_bytes + MAX_HEADER_BYTES):
+        found = True
+        yield read_record(replace(record, offset=record.offset + capture.offset), named, config, extractor)
+    if not found:
+        yield place.failure("no_record", "there is no record at this place", item=capture.url)
+
+
+def _fetched(
+    raw: RawInput, wanted: Iterator[Wanted], fetching: ThreadPoolExecutor
+) -> Iterator[tuple[Wanted, bytes | Refused]]:
+    """Each wanted capture with its bytes, in order."""
+    ahead: deque[tuple[Wanted, Future[bytes | Refused] | None]] = deque()
+    for one in wanted:
+        ahead.append((one, fetching.submit(_fetch, raw, one) if isinstance(one, Capture) else None))
+        if len(ahead) > WINDOW:
+            yield _first(ahead)
+    while ahead:
+        yield _first(ahead)
+
+
+def _first(ahead: deque[tuple[Wanted, Future[bytes | Refused] | None]]) -> tuple[Wanted, bytes | Refused]:
+    one, data = ahead.popleft()
+    return one, data.result() if data else b""
+
+
+def _fetch(raw: RawInput, capture: Capture) -> bytes | Refused:
+    place = f"{raw.base}/{capture.filename}"
+    if is_remote(place):
+        try:
+            return read_range(place, capture.offset, capture.offset + capture.length)
+        except Refused as error:
+            return error
+    try:
+        with open(place, "rb") as file:
+            file.seek(capture.offset)
+            return file.read(capture.length)
+    except OSError as error:
+        return Refused(f"cannot be read: {error.strerror}", at=place)
+
+
+def _wanted(raw: RawInput, config: ReadConfig) -> Iterator[Wanted]:
+    for number, line in enumerate(_lines(raw), 1):
+        place = Place(raw.source, raw.name, number)
+        try:
+            found = _asked(raw, config, line) if raw.subset else [parse_capture(line)]
+        except (ValueError, Refused) as error:
+            yield place.failure("bad_index_line", f"line {number}: {error}", item=line[:500])
+            continue
+        if raw.subset and not found:
+            yield place.failure("not_captured", f"line {number}: the crawl has no capture of it", item=line[:500])
+        for capture in found:
+            if capture is not None:
+                yield Skipped(reason) if (reason := _why_unwanted(capture, config)) else capture
+
+
+def _why_unwanted(capture: Capture, config: ReadConfig) -> str | None:
+    if capture.status is not None and capture.status not in config.http_statuses:
+        return "http_status"
+    if capture.media_type is not None and capture.media_type.lower() not in config.mime_types:
+        return "not_html"
+    return None
+
+
+def _asked(raw: RawInput, config: ReadConfig, address: str) -> list[Capture | None]:
+    """What the index server knows of an address: its newest capture, or all of those that a `*` stands for."""
+    address = address.strip()
+    if not address or address.startswith("#"):
+        return [None]
+    query = urlencode({"url": address, "output": "json"})
+    lines = read_answer(f"{raw.subset}?{query}", limit_bytes=ANSWER_BYTES).decode("utf-8", "replace").splitlines()
+    captures = [capture for line in lines if (capture := parse_capture(line))]
+    if "*" in address:
+        return list(captures)
+    latest = newest(captures, config.http_statuses)
+    return [latest] if latest else []
+
+
+def _lines(raw: RawInput) -> Iterator[str]:
+    """The lines of the list, compressed or not; a longer line than LINE_BYTES is cut, and so no capture."""
+    with open_raw(raw) as file:
+        head = file.read(2)
+        file.seek(0)
+        if head == b"\x1f\x8b":
+            import gzip
+
+            file = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
+        lines = io.BufferedReader(file)  # type: ignore[type-var]
+        try:
+            while line := lines.readline(LINE_BYTES):
+                yield line.decode("utf-8", "replace")
+        except (OSError, EOFError) as error:
+            raise InputError(f"the index cannot be read to its end: {error}", at=raw.path) from error
+
+
+def base_beside(index: Path) -> str:
+    """Where the files of an index lie if nothing is said: beside it."""
+    return str(index.absolute().parent)
