@@ -23,6 +23,7 @@ from pipelines.command_line.shards import shards, where
 from pipelines.command_line.shared import OUT, on_ray
 from pipelines.command_line.studies import ablate, search_mixture, validate
 from pipelines.command_line.tokenizer import tokenizer
+from pipelines.command_line.training import train
 from pipelines.environment import prepare_environment
 from storage.errors import CurationError, GristmillError
 
@@ -144,6 +145,7 @@ def cli() -> None:
 )
 @click.option("--preset", default="tiny", show_default=True, help="The model to train.")
 @click.option("--train-steps", type=int, default=None, help="Training steps.  [default: the preset's]")
+@click.option("--train-processes", type=int, default=1, show_default=True, help="Processes that train together.")
 @click.option("--part-megabytes", type=float, default=None, help="Text of a documents part.  [default: 256]")
 @on_ray
 @OUT
@@ -197,6 +199,7 @@ def why(document: str, out: str, policy: str | None, as_json: bool) -> None:
     why_command(document, Path(out), policy=policy, as_json=as_json)
 
 
+cli.add_command(train)
 cli.add_command(where)
 cli.add_command(shards)
 cli.add_command(tokenizer)

@@ -75,6 +75,7 @@ class RunRequest:
     refit: bool = False
     preset: str = "tiny"
     train_steps: int | None = None
+    train_processes: int = 1
     part_megabytes: float | None = None
     license: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +102,8 @@ class RunRequest:
             raise InputError(f"workers is {self.workers}; it must be at least 1")
         if self.train_steps is not None and self.train_steps < 1:
             raise InputError(f"train_steps is {self.train_steps}; it must be at least 1")
+        if self.train_processes < 1:
+            raise InputError(f"train_processes is {self.train_processes}; it must be at least 1")
 
     @property
     def root(self) -> Path:
@@ -199,7 +202,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def quick_identity(request: RunRequest, yaml_files: Sequence[Path]) -> str:
     """32 hex digits of the request, the sizes and times of the files it names, its YAML files and the versions here."""
-    where = {"sign_on", "out", "ray_address", "workers"}
+    where = {"sign_on", "out", "ray_address", "workers", "train_processes"}
     asked = {name: value for name, value in request.to_json().items() if name not in where}
     files = [*local_files(request), *_matching(request.benchmarks), *_named_files(request)]
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -346,6 +346,7 @@ def _plan_stage(request: RunRequest, folder: RunFolder, stage: TrainingStage) ->
     preset, options = preset_file(request.preset), stage.options(recipe_of(request), request.preset)
     basis: dict[str, Any] = {"mixture": stage.mixture, "preset": hash_file(preset), "steps": request.train_steps}
     spec: dict[str, Any] = {"mixture": stage.mixture, "preset": request.preset, "steps": request.train_steps}
+    spec["processes"] = request.train_processes
     expected = request.train_steps or _preset_steps(preset)
     if options:
         basis["options"], spec["options"] = options, options

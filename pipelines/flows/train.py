@@ -16,11 +16,13 @@ def train(
     out: str = "runs/default",
     preset: str | None = None,
     train_steps: int | None = None,
+    train_processes: int | None = None,
     ray_address: str | None = None,
     workers: int | None = None,
 ) -> str:
     """Train on the run's mixture, evaluate on its held-out sets, write the report; returns the report's path."""
-    request = continued_request(out, preset=preset, train_steps=train_steps, ray_address=ray_address, workers=workers)
+    told = {"preset": preset, "train_steps": train_steps, "train_processes": train_processes}
+    request = continued_request(out, **told, ray_address=ray_address, workers=workers)
     with session(request) as run:
         train_run(run)
         return str(run.folder.report)

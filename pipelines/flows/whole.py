@@ -39,6 +39,7 @@ def gristmill(
     refit: bool = False,
     preset: str = "tiny",
     train_steps: int | None = None,
+    train_processes: int = 1,
     part_megabytes: float | None = None,
     license: dict[str, str] | None = None,
     columns: dict[str, str] | None = None,

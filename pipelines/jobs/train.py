@@ -5,10 +5,8 @@ The trainer meets the data side through files only; a job that is started again 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,11 +16,12 @@ from typing import Any
 
 from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
+from pipelines.jobs.train_group import share_of_node, train_group
+from pipelines.jobs.trainer_process import USER_ERROR, die_with_parent, user_error
 from pipelines.run_folder import RunFolder
-from storage.errors import DISK_FULL, CurationError, DiskFull, GristmillError
+from storage.errors import GristmillError
 
 POLL_SECONDS = 1.0
-USER_ERROR = 2
 RATE_LEFT = 0.1
 
 
@@ -39,8 +38,11 @@ def run(job: Job) -> dict[str, Any]:
     )
     watcher.start()
     try:
-        task = PartTask(identity=job.spec["identity"], arguments=arguments)
-        run_parts(job, [task], train_mixture, total=1, stage="train", retries=1).require_all()
+        if (processes := job.spec.get("processes", 1)) > 1:
+            train_group(job, trainer_words(arguments), processes, cpus=share_of_node(job, processes))
+        else:
+            task = PartTask(identity=job.spec["identity"], arguments=arguments)
+            run_parts(job, [task], train_mixture, total=1, stage="train", retries=1).require_all()
     finally:
         finished.set()
         watcher.join()
@@ -56,13 +58,13 @@ def train_mixture(arguments: dict[str, Any]) -> dict[str, Any]:
         stdout=sys.stdout.fileno() if hasattr(sys.stdout, "fileno") else None,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     _, errors = process.communicate()
     sys.stderr.write(errors)
     if process.returncode == USER_ERROR:
-        raise _user_error(errors)
+        raise user_error(errors)
     if process.returncode:
         raise GristmillError(f"the trainer ended with exit code {process.returncode}", at=errors.strip()[-2000:])
     return {"documents": 0}
@@ -96,24 +98,6 @@ def _rate_after_zero(parent: Path) -> dict[str, float]:
     return {"learning-rate": RATE_LEFT * highest}
 
 
-def _user_error(text: str) -> CurationError:
-    """The trainer's three lines as an error again."""
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    start = max((i for i, line in enumerate(lines) if line.startswith("error: ")), default=max(len(lines) - 1, 0))
-    if not lines:
-        return CurationError("the trainer refused its input")
-    said = [lines[start].removeprefix("error: ")]
-    found: dict[str, str] = {}
-    for line in lines[start + 1 :]:
-        key, _, value = line.strip().partition(": ")
-        if key in ("at", "hint") and value:
-            found[key] = value
-        elif not found:
-            said.append(line)
-    kind = DiskFull if said[0] == DISK_FULL else CurationError
-    return kind("\n".join(said), at=found.get("at"), hint=found.get("hint"))
-
-
 def _watch(job: Job, checkpoints: Path, steps: int | None, finished: threading.Event) -> None:
     """Report the last step in the metrics file as progress."""
     while not finished.wait(POLL_SECONDS):
@@ -124,11 +108,3 @@ def _watch(job: Job, checkpoints: Path, steps: int | None, finished: threading.E
         except (OSError, ValueError, IndexError):
             continue
         job.note(done=last["step"], total=steps or last["step"], documents=0, bytes=0)
-
-
-def _die_with_parent() -> None:
-    """The trainer ends when the worker that watches it is killed (Linux)."""
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
-        pass
