@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train a model on a mixture; an unfinished run in the same folder goes on.
 
-    All other options are the trainer's own, as `python -m trainer train --help` shows them.
+    All other options are the trainer's own: see the guide to training.
     """
     from pipelines.commands.train import train_here, train_on_ray
 
