@@ -87,6 +87,22 @@ def test_gradients_are_those_of_plain_float64(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
+def test_bfloat16_is_near_float32(name: str) -> None:
+    """Warnings are errors here: a slower kernel that PyTorch falls back to is one."""
+    model = build(name, init_std=0.05).train()
+    exact, _, _ = labelled(model)
+    exact.total.backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        near, _, _ = labelled(model)
+    near.total.backward()
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert float(near.nats) == pytest.approx(float(exact.nats), rel=0.01)
+    assert float(F.cosine_similarity(found, expected, dim=0)) > 0.98
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_gradients_agree_with_finite_differences(name: str) -> None:
     """Of the training loss, z-loss and predictors included; routing and its bookkeeping stay put for small steps."""
     model = build(name, num_layers=2, init_std=0.2).double().train()

@@ -11,7 +11,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (1910.07467)."""
+    """Root-mean-square norm (1910.07467), computed in float32; weights in the input's dtype keep it one kernel."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight, self.epsilon)
+        return F.rms_norm(x_BTD, (x_BTD.shape[-1],), self.weight.to(x_BTD.dtype), self.epsilon)
 
 
 class SwiGLU(nn.Module):
