@@ -1,7 +1,10 @@
-"""WARC files to records: where each lies, its headers and its block, with damage kept to the record that has it.
+"""WARC and ARC files to records: where each lies, its headers and its block; damage costs the record that has it.
 
 Invariant: a record that is yielded was whole: its Content-Length led to the end of its frame or to the next record.
 After damage the search goes on at the next frame (compressed) or at the next blank line and `WARC/` (plain).
+
+ARC (the Internet Archive's format before 2009, versions 1 and 2) has one line before each block; it is told as the WARC
+headers that say the same, so that nobody else needs to know.
 
 Records longer than `max_block_bytes` are passed over, not held. In a compressed frame of several records (rare: the
 standard wants one each) a wrong length beyond that limit costs the rest of the frame, because there is no way back.
@@ -9,6 +12,7 @@ standard wants one each) a wrong length beyond that limit costs the rest of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -18,6 +22,12 @@ from sources.compression import CHUNK_BYTES, DamagedFrame, Frame, frames
 MAX_HEADER_BYTES = 1 << 16
 _OVERSIZE_SAMPLE_BYTES = 1 << 16
 _NEXT_RECORD = b"\nWARC/"
+_ARC_LINE = re.compile(
+    rb"(?P<url>[a-z][a-z0-9+.-]{1,20}:[^ \r\n]{1,8000}) (?P<ip>[0-9a-fA-F.:]{3,45}) (?P<date>\d{14}|\d{12}|\d{8}) "
+    rb"(?P<type>[^ \r\n]{1,200})(?: [^\r\n]{1,8000})? (?P<size>\d{1,18})\r?\n"
+)
+_ARC_START = re.compile(rb"\n(?=" + _ARC_LINE.pattern + rb")")
+_ARC_LINE_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,8 @@ def _offset(frame: Frame, start: int) -> int:
 def _next_record(window: _Window, max_block_bytes: int) -> tuple[dict[str, str], bytes, int]:
     """Headers, block and size of the record ahead; moves behind it. Raises _Broken, having moved past its headers."""
     window.fill(5)
+    if arc := _peek_arc_line(window):
+        return _next_arc_record(window, arc, max_block_bytes)
     if window.peek(5) != b"WARC/":
         raise _Broken("no_warc_header", f"a record should begin with `WARC/`, found {window.peek(40)!r}")
     headers = _take_headers(window)
@@ -188,6 +200,38 @@ def _next_record(window: _Window, max_block_bytes: int) -> tuple[dict[str, str],
     if int(size) <= max_block_bytes:
         return headers, _take_block(window, int(size), url), int(size)
     return headers, _pass_over_block(window, int(size), url), int(size)
+
+
+def _peek_arc_line(window: _Window) -> re.Match[bytes] | None:
+    """The line ahead, if it is one that begins an ARC record."""
+    if not window.peek(1).islower():
+        return None
+    end = window.find(b"\n", _ARC_LINE_BYTES)
+    return _ARC_LINE.match(window.peek(end + 1)) if end >= 0 else None
+
+
+def _next_arc_record(window: _Window, line: re.Match[bytes], max_block_bytes: int) -> tuple[dict[str, str], bytes, int]:
+    """What `_next_record` gives, of an ARC record."""
+    window.skip(line.end())
+    size, url = int(line["size"]), line["url"].decode("utf-8", "replace")
+    held = size <= max_block_bytes
+    block = _take_block(window, size, url) if held else _pass_over_block(window, size, url)
+    is_head, is_http = url.startswith("filedesc:"), block.startswith(b"HTTP/")
+    kind = "warcinfo" if is_head else "response" if is_http else "resource"
+    media_type = "application/http; msgtype=response" if is_http else line["type"].decode("utf-8", "replace")
+    headers = {
+        "warc-type": kind,
+        "warc-target-uri": url,
+        "warc-date": _arc_date(line["date"].decode()),
+        "content-type": media_type,
+    }
+    return headers, block, size
+
+
+def _arc_date(stamp: str) -> str:
+    """Stamps of 8 and 12 digits leave out hours and seconds."""
+    full = stamp.ljust(14, "0")
+    return f"{full[:4]}-{full[4:6]}-{full[6:8]}T{full[8:10]}:{full[10:12]}:{full[12:]}Z"
 
 
 def _take_headers(window: _Window) -> dict[str, str]:
@@ -224,7 +268,10 @@ def _ends_at(window: _Window, size: int) -> bool:
     window.fill(size + 16)
     rest = window.peek(16, at=size)
     following = rest.lstrip(b"\r\n")
-    return rest.startswith(b"\r\n\r\n") or not following or following.startswith(b"WARC/"[: len(following)])
+    if rest.startswith(b"\r\n\r\n") or not following or following.startswith(b"WARC/"[: len(following)]):
+        return True
+    window.fill(size + _ARC_LINE_BYTES)
+    return rest.startswith(b"\n") and _ARC_LINE.match(window.peek(_ARC_LINE_BYTES, at=size + 1)) is not None
 
 
 def _pass_over_block(window: _Window, size: int, url: str | None) -> bytes:
@@ -239,10 +286,19 @@ def _pass_over_block(window: _Window, size: int, url: str | None) -> bytes:
 
 
 def _find_next_record(window: _Window) -> None:
-    """Move to the next line that begins with `WARC/`, or to the frame's end."""
-    while (at := window.find(_NEXT_RECORD, CHUNK_BYTES)) < 0:
-        if not window.fill(CHUNK_BYTES):
+    """Move to the next line that begins a record, or to the frame's end."""
+    while (at := _next_start(window)) < 0:
+        if window.available <= CHUNK_BYTES:
             window.skip(window.available)
             return
         window.skip(CHUNK_BYTES - len(_NEXT_RECORD))
     window.skip(at + 1)
+
+
+def _next_start(window: _Window) -> int:
+    """Bytes ahead to the line end before a record that begins within CHUNK_BYTES; -1 without one."""
+    window.fill(CHUNK_BYTES + _ARC_LINE_BYTES)
+    warc, ahead = window.find(_NEXT_RECORD, CHUNK_BYTES), window.peek(CHUNK_BYTES + _ARC_LINE_BYTES)
+    arc = _ARC_START.search(ahead)
+    starts = [warc, arc.start() if arc else -1]
+    return min((at for at in starts if 0 <= at < CHUNK_BYTES), default=-1)
