@@ -95,7 +95,7 @@ class GptLoop:
         self.loss = torch.compile(self.model) if compile else self.model
 
     def __call__(self) -> float:
-        tokens, labels = self._batch()
+        tokens, labels = (part.to(self.device) for part in cut_batch(self.tokens, self.shape))
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = self.loss(tokens, labels)
         loss.backward()
@@ -104,8 +104,9 @@ class GptLoop:
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        starts = torch.randint(len(self.tokens) - self.shape.length - 1, (self.shape.batch,)).tolist()
-        rows = np.stack([self.tokens[start : start + self.shape.length + 1] for start in starts]).astype(np.int64)
-        whole = torch.from_numpy(rows).to(self.device)
-        return whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
+
+def cut_batch(tokens: npt.NDArray[np.uint16], shape: Shape) -> tuple[Tensor, Tensor]:
+    """Tokens and labels [B, T] from random places of a flat file."""
+    starts = torch.randint(len(tokens) - shape.length - 1, (shape.batch,)).tolist()
+    whole = torch.from_numpy(np.stack([tokens[start : start + shape.length + 1] for start in starts]).astype(np.int64))
+    return whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
