@@ -42,9 +42,10 @@ golden: $(TEST_READY)  ## renew generated files: JSON Schemas, the CLI reference
 bench-%: $(PEERS)/.ready  ## measure beside the peers: bench-rules, bench-language, … (ARGS="--help" for the options)
 	$(BIN)/python -m benchmarks $* $(ARGS)
 
-$(PEERS)/.ready: benchmarks/peers.txt benchmarks/tokenizer_files.txt benchmarks/harness.txt $(TEST_READY)
+$(PEERS)/.ready: benchmarks/peers.txt benchmarks/tokenizer_files.txt benchmarks/harness.txt benchmarks/litgpt.txt $(TEST_READY)
 	$(BIN)/python -m pip install -q --no-warn-conflicts -c constraints.txt --target $(PEERS) -r benchmarks/peers.txt
-	$(BIN)/python -m pip install -q --no-warn-conflicts --no-deps --target $(PEERS) -r benchmarks/tokenizer_files.txt -r benchmarks/harness.txt
+	$(BIN)/python -m pip install -q --no-warn-conflicts --no-deps --target $(PEERS) -r benchmarks/tokenizer_files.txt -r benchmarks/harness.txt \
+		-r benchmarks/litgpt.txt
 	@touch $@
 
 setup: $(READY)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import torch
 from torch import Tensor
 
+from storage.errors import EnvironmentMismatch
 from trainer.data.batches import Batch
 from trainer.settings import TrainingConfig
+
+CPP_COMPILERS = ("g++", "c++", "clang++")
 
 
 def choose_precision(device: torch.device) -> str:
@@ -22,6 +26,16 @@ def choose_precision(device: torch.device) -> str:
 def usable_threads(asked: int) -> int:
     """No more threads than cores this process may use: two on one core run up to 15 times slower than one."""
     return max(1, min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def refuse_without_compiler(config: TrainingConfig, device: torch.device) -> None:
+    """Raise EnvironmentMismatch where `compile` is asked for on a CPU, and there is no C++ compiler."""
+    if not config.compile or device.type != "cpu" or any(map(shutil.which, CPP_COMPILERS)) or "CXX" in os.environ:
+        return
+    raise EnvironmentMismatch(
+        f"`--compile` on a CPU needs a C++ compiler; there is none of {', '.join(CPP_COMPILERS)}",
+        hint="install g++, name one in the variable CXX, or train with `--no-compile`",
+    )
 
 
 def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:

@@ -84,7 +84,7 @@ class TrainingConfig:
     spike_limit: float = manner(0.0, "a loss over this times its running mean is treated as no number; 0: never")
     device: str = manner("auto", "auto: a GPU where there is one", DEVICES)
     threads: int = manner(2, "CPU threads a process; no more than there are cores")
-    compile: bool = manner(False, "torch.compile, for GPUs; on a CPU it takes minutes and gained nothing")
+    compile: bool = manner(False, "torch.compile; on a CPU it needs a C++ compiler and half a minute at the start")
     save_every: int = manner(100, "steps between checkpoints; the last step is always saved")
     keep: int = manner(2, "checkpoints kept; at least 2, so that a damaged one has a predecessor")
     keep_every: int = manner(0, "checkpoints of every so many steps are kept for good; 0 keeps none beyond `keep`")

@@ -27,7 +27,7 @@ from trainer.checkpoints.folders import (
     save_checkpoint,
 )
 from trainer.checkpoints.parents import find_parent, start_from
-from trainer.compute import autocast, separate_documents, usable_threads
+from trainer.compute import autocast, refuse_without_compiler, separate_documents, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
 from trainer.evaluation.held_out import evaluate_model, score_sources, write_evaluation
@@ -60,6 +60,7 @@ def train(data: Path, preset: Preset, out: Path, *, prompts: tuple[str, ...] = (
             say(f"finished already: {plan.steps} steps in {out}")
             return out
         torch.set_num_threads(usable_threads(plan.training.threads))
+        refuse_without_compiler(plan.training, world.device)
         torch.use_deterministic_algorithms(world.device.type == "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         run = Run(mixture, plan, out, world, say)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from storage.errors import DatasetError, ModelError, ResourceError
+from storage.errors import DatasetError, EnvironmentMismatch, ModelError, ResourceError
 from trainer import plans
 from trainer.checkpoints.folders import Checkpoint, checkpoint_folder, latest_checkpoint
 from trainer.data.mixture import open_mixture
@@ -225,3 +226,51 @@ def test_a_parent_of_another_tokenizer_is_refused(
     (fresh_mixture / "vocabulary.json").write_text(json.dumps(changed))
     with pytest.raises(ModelError, match="the model to start from learned tokenizer"):
         run_loop(fresh_mixture, make_preset(init_from=str(trained)), tmp_path)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(EnvironmentMismatch, match="needs a C\\+\\+ compiler"):
+        train(mixture_folder, make_preset(compile=True), tmp_path / "out", tell=silent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_model_learns_the_same(
+    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset, precision: str
+) -> None:
+    found = [
+        losses(
+            run_loop(
+                mixture_folder, make_preset(steps=8, compile=compile, precision=precision), tmp_path / str(compile)
+            )
+        )
+        for compile in (False, True)
+    ]
+    assert found[1] == pytest.approx(found[0], rel=1e-5 if precision == "fp32" else 2e-2)
+
+
+def test_bfloat16_products_keep_float32_weights_and_gradients(
+    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    """Weights, gradients and moments are float32; a step's gradient is the float64 one within bfloat16's products."""
+    gradients = {}
+    for precision, dtype in (("bf16", torch.float32), ("fp32", torch.float32), ("fp64", torch.float64)):
+        told = "fp32" if precision == "fp64" else precision
+        mixture = open_mixture(mixture_folder)
+        preset = make_preset(precision=told, micro_batch=1)
+        with join_world("cpu") as world:
+            run = Run(mixture, make_plan(mixture, preset, world), tmp_path, world, silent)
+            run.model.to(dtype)
+            run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+            run.optimizer.zero_grad = lambda set_to_none: None  # type: ignore[method-assign, assignment]
+            run.run_step()
+        found = [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
+        assert {parameter.dtype for parameter in run.model.parameters()} == {grad.dtype for grad in found} == {dtype}
+        gradients[precision] = torch.cat([grad.flatten().double() for grad in found])
+    exact = gradients["fp64"]
+    off = {name: float((gradients[name] - exact).norm() / exact.norm()) for name in ("fp32", "bf16")}
+    assert off["fp32"] < 1e-5 and 1e-5 < off["bf16"] < 1e-2
