@@ -1,8 +1,9 @@
 """lm-eval on our checkpoints: a model for EleutherAI's harness, which is imported here alone and only when asked for.
 
 Likelihoods come from `LikelihoodModel`, texts from `generate`. With `plain`, an end-of-document before a text is seen
-like any token, as transformers sees it in the exported model, so that both give the same figures; without it contexts
-are laid out as in training. The two differ for empty contexts and whole texts only, where documents are kept apart.
+like any token and none is put before a prompt, as in the exported model under transformers, so that both give the same
+figures; without it contexts are laid out as in training. The two differ for empty contexts and whole texts only, where
+documents are kept apart.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ class HarnessModel:
     """What the harness asks of a model, over our own scoring and writing."""
 
     def __init__(self, trained: Trained, *, plain: bool = False, window: int | None = None) -> None:
-        training = replace(trained.training, reset_attention_mask=False, reset_position_ids=False)
-        self.trained = replace(trained, training=training) if plain else trained
+        seen = replace(trained.training, reset_attention_mask=False, reset_position_ids=False)
+        bare = replace(trained.training, reset_attention_mask=True, reset_position_ids=True)
+        self.trained = replace(trained, training=seen) if plain else trained
+        self.writing = bare if plain else trained.training
         self.model = LikelihoodModel(self.trained, window=window)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
@@ -60,9 +63,7 @@ class HarnessModel:
         """Continuations up to a stop text; greedy unless the task samples."""
         prompts, samplings = [context for context, _ in requests], [_read_sampling(given) for _, given in requests]
         trained = self.trained
-        return generate_texts(
-            trained.model, self.model.tokenizer, prompts, trained.vocabulary, trained.training, samplings
-        )
+        return generate_texts(trained.model, self.model.tokenizer, prompts, trained.vocabulary, self.writing, samplings)
 
     def _windows(self, ids: Ids) -> list[tuple[Ids, Ids]]:
         """(context, what is scored): every id once, the last window with as much before it as it has room for."""
@@ -129,7 +130,7 @@ def run_harness(
             num_fewshot=shots,
             limit=limit,
             task_manager=TaskManager(include_path=str(include) if include else None),
-            bootstrap_iters=0,
+            bootstrap_iters=100,
             log_samples=False,
         )
     except (KeyError, ValueError, ConnectionError, FileNotFoundError) as error:
