@@ -1,4 +1,4 @@
-"""Needle in a haystack: is a sentence found again, by how long the text is and how deep the sentence lies in it?
+"""Needle in a haystack: whether a sentence is found again, by the length of the text and the depth at which it lies.
 
 The haystack is the user's own text, cut to the token; the needle says a number, and after the text the model is asked
 for it. A cell passes where the model holds the true number likelier than nine others (chance is a tenth), which small
