@@ -18,6 +18,7 @@ import click
 
 from pipelines.command_line.exchange import adopt, export
 from pipelines.command_line.fit import fit
+from pipelines.command_line.flagscale import flagscale
 from pipelines.command_line.language_models import annotate, grade_stories, synthesize
 from pipelines.command_line.shards import shards, where
 from pipelines.command_line.shared import OUT, on_ray
@@ -200,6 +201,7 @@ def why(document: str, out: str, policy: str | None, as_json: bool) -> None:
 
 
 cli.add_command(train)
+cli.add_command(flagscale)
 cli.add_command(where)
 cli.add_command(shards)
 cli.add_command(tokenizer)

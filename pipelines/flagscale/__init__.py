@@ -1,0 +1,1 @@
+"""FlagScale's experiments: its two YAML files read, its Megatron's words made from them, and ours beside them."""
