@@ -83,3 +83,14 @@ def test_weights_come_from_the_seed_alone(shape: Shape) -> None:
     assert not torch.equal(first.head.weight, other.head.weight)
     assert float(first.head.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
     assert float(first.blocks[0].ffn.down.weight.detach().std()) == pytest.approx(0.01, rel=0.1)  # type: ignore[union-attr]
+
+
+def test_labels_that_are_all_but_impossible_have_a_finite_loss() -> None:
+    """A share of exp(-400) is no float32; the loss and its gradient are those of float64."""
+    rows = torch.tensor([[400.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    head = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    labels, weights = torch.tensor([1, 0]), torch.tensor([1.0, 2.0])
+    total, nats = summed_loss(rows, head, labels, weights)
+    plain = F.cross_entropy(rows.double() @ head.double().T, labels, reduction="none") @ weights.double()
+    assert nats.item() == pytest.approx(plain.item()) and plain.item() > 400
+    torch.testing.assert_close(*(torch.autograd.grad(loss, rows)[0] for loss in (total, plain)))
