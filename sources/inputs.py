@@ -30,8 +30,8 @@ __all__ = ["Kind", "RawInput", "expand_inputs", "identify", "refuse_clashes"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".zstd", ".lz4", ".xz")
 _ENDINGS: tuple[tuple[str, Kind], ...] = (
-    (".warc.wet", "wet"), (".wet", "wet"), (".warc", "warc"), (".arc", "warc"), (".xml", "mediawiki"), (".jsonl", "jsonl"),
-    (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),
+    (".warc.wet", "wet"), (".wet", "wet"), (".warc", "warc"), (".arc", "warc"), (".xml", "mediawiki"),
+    (".jsonl", "jsonl"), (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),
 )  # fmt: skip
 _KNOWN = ".warc, .arc, .wet, .xml, .jsonl (each also with .gz, .bz2, .zst, .lz4, .xz), .parquet"
 _WILDCARDS = "*?["
