@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from storage.errors import EnvironmentMismatch
 from trainer.data.batches import Batch
+from trainer.models.contract import LanguageModel, Losses
 from trainer.settings import TrainingConfig
 
 CPP_COMPILERS = ("g++", "c++", "clang++")
@@ -46,3 +48,16 @@ def autocast(device: torch.device, config: TrainingConfig) -> torch.autocast:
 def separate_documents(batch: Batch, config: TrainingConfig) -> Tensor | None:
     """The documents that attention keeps apart; none where it may look past them (causal)."""
     return batch.documents if config.reset_attention_mask else None
+
+
+def losses_of(model: nn.Module, batch: Batch, config: TrainingConfig) -> Losses:
+    """What the model loses on a batch."""
+    documents = separate_documents(batch, config)
+    with autocast(batch.labels.device, config):
+        return cast(Losses, model(batch.tokens, batch.positions, documents, batch.labels, batch.weights))
+
+
+def states_of(model: LanguageModel, batch: Batch, config: TrainingConfig) -> Tensor:
+    """The states that the model, or a stage of it, hands on."""
+    with autocast(batch.labels.device, config):
+        return model.states(batch.tokens, batch.positions, separate_documents(batch, config))

@@ -7,7 +7,6 @@ changes the order of every sample; what merely changes how a run is done (thread
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,6 +23,7 @@ from trainer.compute import choose_precision
 from trainer.data.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
 from trainer.models.contract import ModelConfig
 from trainer.models.kinds import build_model, count_parameters
+from trainer.parallel.layout import Layout, plan_layout
 from trainer.parallel.world import World
 from trainer.schedules import effective_steps
 from trainer.settings import Preset, TrainingConfig
@@ -47,6 +47,8 @@ class Plan:
     steps: int
     mixture: str
     vocabulary: str
+    layout: Layout = Layout()
+    """Of the processes; may be another one when the run is resumed."""
     parent: str = ""
     """Identity of the checkpoint that the weights come from; empty for a run from random ones."""
 
@@ -55,7 +57,7 @@ class Plan:
         outcomes = {item.name for item in fields(TrainingConfig) if item.metadata["outcome"]}
         training = {name: value for name, value in asdict(self.training).items() if name in outcomes}
         row = {"format_version": FORMAT_VERSION, **asdict(self), "training": {**training, "steps": self.steps}}
-        del row["steps"]
+        del row["steps"], row["layout"]
         return row
 
 
@@ -70,19 +72,12 @@ def make_plan(mixture: Mixture, preset: Preset, world: World) -> Plan:
             at=str(mixture.folder / VOCABULARY_FILE),
             hint=f"use a preset without `vocabulary_size`, or one of at least {mixture.vocabulary.padded_size}",
         )
-    if config.global_batch % (config.micro_batch * world.size):
-        raise TrainingError(
-            f"a step of {config.global_batch} samples cannot be shared by {world.size} processes "
-            f"in batches of {config.micro_batch}",
-            hint=f"give `--micro-batch {math.gcd(config.global_batch // world.size, config.micro_batch)}`"
-            if config.global_batch % world.size == 0
-            else f"give a `--global-batch` that is a multiple of {world.size}",
-        )
     parent = find_parent(config.init_from, mixture.vocabulary.sha256)
     return Plan(
         preset=preset.name,
         model=model,
         training=replace(config, precision=precision),
+        layout=plan_layout(config, model, world.size),
         steps=effective_steps(config, mixture.train_tokens),
         mixture=mixture.identity,
         vocabulary=mixture.vocabulary.sha256,

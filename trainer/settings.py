@@ -49,7 +49,7 @@ class TrainingConfig:
     train_tokens: int | None = outcome(None, "length of the run in tokens instead")
     sequence_length: int = outcome(256, "tokens a sample")
     global_batch: int = outcome(8, "samples a step, over all processes")
-    micro_batch: int = outcome(8, "samples a process takes at once; the rest is accumulated")
+    micro_batch: int = manner(8, "samples a process takes at once; the rest is accumulated")
     seed: int = outcome(1234, "seed of the weights and of the data order")
     learning_rate: float = outcome(1e-3, "highest learning rate")
     min_learning_rate: float = outcome(0.0, "learning rate at the end")
@@ -84,7 +84,15 @@ class TrainingConfig:
     spike_limit: float = manner(0.0, "a loss over this times its running mean is treated as no number; 0: never")
     device: str = manner("auto", "auto: a GPU where there is one", DEVICES)
     threads: int = manner(2, "CPU threads a process; no more than there are cores")
+    data_parallel_shard: int = manner(1, "processes that share weights, gradients and moments (FSDP2)")
+    tensor_parallel: int = manner(1, "processes that share heads and feed-forward columns")
+    sequence_parallel: bool = manner(False, "with tensor_parallel: what lies between is cut along the sequence")
+    pipeline_parallel: int = manner(1, "processes that each take some of the layers (1F1B)")
+    pipeline_chunks: int = manner(1, "stages a process; more than one are interleaved")
+    expert_parallel: int = manner(1, "processes that share the experts and send each other tokens")
     compile: bool = manner(False, "torch.compile; on a CPU it needs a C++ compiler and half a minute at the start")
+    timeout_minutes: float = manner(30.0, "how long processes wait for each other before the run ends")
+    async_save: bool = manner(False, "checkpoints are written from a copy while training goes on")
     save_every: int = manner(100, "steps between checkpoints; the last step is always saved")
     keep: int = manner(2, "checkpoints kept; at least 2, so that a damaged one has a predecessor")
     keep_every: int = manner(0, "checkpoints of every so many steps are kept for good; 0 keeps none beyond `keep`")
@@ -242,7 +250,10 @@ def _step_faults(config: TrainingConfig) -> list[tuple[str, str]]:
 
 def _range_faults(config: TrainingConfig) -> list[tuple[str, str]]:
     """Values that are too small or too large, whatever the others are."""
-    counts = ("sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every", "nan_limit")
+    counts = (
+        "sequence_length", "global_batch", "micro_batch", "threads", "save_every", "log_every", "nan_limit",
+        "data_parallel_shard", "tensor_parallel", "pipeline_parallel", "pipeline_chunks", "expert_parallel",
+    )  # fmt: skip
     shares = ("warmup_fraction", "decay_fraction", "dropout_start")
     values = {name: getattr(config, name) for name in (*counts, *shares, *LENGTHS, *WARMUPS[1:], *FALLS[1:])}
     faults = [

@@ -13,10 +13,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from storage.errors import disk_errors
 from trainer.checkpoints.folders import (
@@ -24,19 +23,19 @@ from trainer.checkpoints.folders import (
     DamagedCheckpointWarning,
     checkpoint_folder,
     latest_checkpoint,
-    save_checkpoint,
 )
 from trainer.checkpoints.parents import find_parent, start_from
-from trainer.compute import autocast, refuse_without_compiler, separate_documents, usable_threads
+from trainer.checkpoints.saving import Saver
+from trainer.compute import refuse_without_compiler, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
 from trainer.evaluation.held_out import evaluate_model, score_sources, write_evaluation
 from trainer.faults import FAULTS_FILE, Watch, name_documents, read_watch, tell_documents, watch_row, write_fault
 from trainer.metrics import MetricsFile, StepMetrics, listeners, log_line
-from trainer.models.contract import Losses
+from trainer.models.contract import LanguageModel
 from trainer.models.kinds import build_model, count_parameters
 from trainer.optimizer import make_optimizer
-from trainer.parallel.shares import Share
+from trainer.parallel.shares import share_model
 from trainer.parallel.world import World, join_world
 from trainer.plans import EVALUATION_FILE, Plan, TrainingError, claim_folder, is_finished, make_plan
 from trainer.profiling import Profiler
@@ -50,9 +49,11 @@ Tell = Callable[[str], None]
 def train(data: Path, preset: Preset, out: Path, *, prompts: tuple[str, ...] = (), tell: Tell = print) -> Path:
     """Train until the plan's last step and evaluate; returns `out`. Resumes what is there, or returns at once if done.
 
-    Raises DatasetError, ModelError, ResourceError or TrainingError in words for what the user can mend.
+    Raises DatasetError, ModelError, ResourceError, LayoutError, LostWorker or TrainingError, in words for what the
+    user can mend.
     """
-    with join_world(preset.training.device) as world:
+    timeout = preset.training.timeout_minutes
+    with join_world(preset.training.device, timeout) as world, world.together(str(out)):
         say = tell if world.is_first else _say_nothing
         mixture = open_mixture(data)
         plan = make_plan(mixture, preset, world)
@@ -84,12 +85,11 @@ class Run:
     def __init__(self, mixture: Mixture, plan: Plan, out: Path, world: World, say: Tell) -> None:
         self.mixture, self.plan, self.out, self.world, self.say = mixture, plan, out, world, say
         self.config = plan.training
-        self.model = build_model(plan.model)
-        self.model.initialize(self.config.seed)
-        self.model.to(world.device)
-        self.model.z_loss, self.model.recompute = self.config.z_loss, self.config.recompute
-        compiled = cast(nn.Module, torch.compile(self.model)) if self.config.compile else self.model
-        self.share = Share(self.model, compiled, world)
+        model = build_model(plan.model)
+        self.num_parameters = count_parameters(model)
+        model.initialize(self.config.seed)
+        model.z_loss, model.recompute = self.config.z_loss, self.config.recompute
+        self.share = share_model(model, plan.layout, world, self.config)
         self.optimizer = make_optimizer(self.share.parameters().values(), self.config)
         self.samples = TrainingSamples(
             mixture,
@@ -97,8 +97,17 @@ class Run:
             num_samples=plan.steps * self.config.global_batch,
             seed=self.config.seed,
         )
-        self.step, self.loss, self.watch = 0, math.nan, Watch()
+        self.saver = Saver(
+            out,
+            keep=self.config.keep,
+            keep_every=self.config.keep_every,
+            in_background=self.config.async_save,
+            group=world.files,
+            say=say,
+            saved=record_checkpoint,
+        )
         self.profiler = Profiler(out, self.config, world)
+        self.step, self.loss, self.watch = 0, math.nan, Watch()
 
     def resume(self) -> None:
         """Prepare `out` and go to its latest sound checkpoint, if there is one."""
@@ -132,7 +141,7 @@ class Run:
 
     def evaluate(self, prompts: tuple[str, ...]) -> None:
         """Bits per byte on the held-out texts, the unigram baseline and some generated text into `evaluation.json`."""
-        result = evaluate_model(self.model, self.mixture, self.config, self.world, prompts=prompts)
+        result = evaluate_model(self._whole_model(), self.mixture, self.config, self.world, prompts=prompts)
         if self.world.is_first:
             write_evaluation(self.out / EVALUATION_FILE, result, step=self.step, tokens=self._tokens(self.step))
             record_scores(checkpoint_folder(self.out, self.step), result.bits_per_byte)
@@ -149,17 +158,14 @@ class Run:
         if is_within(number, self.config.skip_iterations):
             self.step, self.watch.skipped = number, self.watch.skipped + 1
             return Outcome(None, None, {})
-        self.model.train()
-        self.model.before_step()
-        if self.config.dropout:
-            self.model.set_dropout(dropout_at(number, self.plan.steps, self.config))
+        for model in self.share.models:
+            model.train()
+            model.before_step()
+            if self.config.dropout:
+                model.set_dropout(dropout_at(number, self.plan.steps, self.config))
         batches = [batch.to(self.world.device) for batch in self._batches(self.step)]
         total_weight = self.share.sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
-        losses = self.share.backward(
-            batches,
-            lambda model, batch: self._losses(model, batch).scaled(1 / total_weight),
-            seed=f"{self.config.seed} {self.step}",
-        )
+        losses = self.share.backward(batches, 1 / total_weight, seed=f"{self.config.seed} {self.step}")
         norm = self.share.clip(self.config.clip)
         nats, grad_norm = float(self.share.sum(losses.nats)), float(norm)
         if fault := self.watch.find_fault(nats, grad_norm, self.config):
@@ -170,12 +176,13 @@ class Run:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.model.after_step(self.world.sum)
+        for model in self.share.models:
+            model.after_step(self.share.sum)
         self.step, self.loss = number, nats
         return Outcome(nats, grad_norm, {name: float(self.share.sum(x)) for name, x in losses.extra.items()})
 
     def save(self) -> None:
-        """Commit a checkpoint of the step that was done last, each process its part."""
+        """Commit a checkpoint of the step that was done last, each process its part, or begin to."""
         state = {
             "step": self.step,
             "tokens": self._tokens(self.step),
@@ -184,20 +191,13 @@ class Run:
             "watch": watch_row(self.watch),
             "run": self.plan.row(),
         }
-        folder = save_checkpoint(
-            self.out,
-            state,
-            model=self.share.tensors(),
-            training=self.share.moments(self.optimizer),
-            keep=self.config.keep,
-            keep_every=self.config.keep_every,
-            group=self.world.files,
-        )
-        if self.world.is_first:
-            record_checkpoint(folder)
+        tensors, moments = self.share.tensors(), self.share.moments(self.optimizer)
+        self.saver.save(state, model=tensors, training=moments, is_last=self.step == self.plan.steps)
 
     def _steps(self) -> Iterator[StepMetrics]:
         while self.step < self.plan.steps:
+            self.world.at(self.step + 1)
+            self.saver.tell()
             self.profiler.before(self.step + 1)
             start = time.perf_counter()
             outcome = self.run_step()
@@ -228,11 +228,6 @@ class Run:
         end = self.mixture.vocabulary.end_of_document
         return [make_batch([self.samples[start + row] for row in range(micro)], end, self.config) for start in starts]
 
-    def _losses(self, model: nn.Module, batch: Batch) -> Losses:
-        documents = separate_documents(batch, self.config)
-        with autocast(self.world.device, self.config):
-            return cast(Losses, model(batch.tokens, batch.positions, documents, batch.labels, batch.weights))
-
     def _save_if_due(self, file: MetricsFile | None) -> None:
         if self.step % self.config.save_every and self.step != self.plan.steps:
             return
@@ -259,7 +254,7 @@ class Run:
         """Samples of the micro-batches whose own loss is no number; all of the step's where there is none such."""
         micro, first = self.config.micro_batch, self.step * self.config.global_batch
         flags = torch.zeros(self.config.global_batch // micro, device=self.world.device)
-        for number, loss in enumerate(self.share.measure(batches, self._losses)):
+        for number, loss in enumerate(self.share.measure(batches)):
             flags[number * self.share.data_size + self.share.data_rank] = float(not math.isfinite(loss))
         faulty = self.share.sum(flags).nonzero().flatten().tolist() or range(len(flags))
         return [first + number * micro + row for number in faulty for row in range(micro)]
@@ -276,7 +271,12 @@ class Run:
     def _held_out(self) -> dict[str, float]:
         """Bits per byte by source, when they are due after this step."""
         every = self.config.evaluate_every
-        return score_sources(self.model, self.mixture, self.config, self.world) if _is_due(self.step, every) else {}
+        if not _is_due(self.step, every):
+            return {}
+        return score_sources(self._whole_model(), self.mixture, self.config, self.world)
+
+    def _whole_model(self) -> LanguageModel:
+        return self.share.whole(lambda: build_model(self.plan.model))
 
     def _is_told(self) -> bool:
         return _is_due(self.step, self.config.log_every) or self.step in (1, self.plan.steps)
@@ -297,7 +297,7 @@ class Run:
         passes = self._tokens(self.plan.steps) / self.mixture.train_tokens
         threads = f"{self.world.size} × {torch.get_num_threads()} threads"
         self.say(
-            f"{self.plan.preset}: {count_parameters(self.model):,} parameters, {self.plan.steps} steps of "
+            f"{self.plan.preset}: {self.num_parameters:,} parameters, {self.plan.steps} steps of "
             f"{self._tokens(1):,} tokens ({passes:.2f} passes over {self.mixture.train_tokens:,}), "
             f"{self.config.precision} on {self.world.device.type}, {threads}"
             + (f", resumed after step {self.step}" if self.step else "")

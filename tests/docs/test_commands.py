@@ -175,8 +175,8 @@ def parameters_of(file: Path, function: str) -> tuple[str, set[str]]:
     raise AssertionError(f"{file} has no flow {function}")
 
 
-FOREIGN_OPTIONS = {"--head"}
-"""Options of Ray that our messages name."""
+FOREIGN_OPTIONS = {"--head", "--nproc-per-node", "--max-restarts"}
+"""Options of Ray and torchrun that our messages name."""
 
 
 def test_options_and_commands_in_messages_exist(project_root: Path) -> None:

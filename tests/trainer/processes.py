@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+LONGEST_SECONDS = 25
+"""A process that hangs ends then, and tells where it was."""
 
 
 def free_port() -> int:
@@ -47,6 +51,7 @@ def start_process(rank: int, size: int, port: int, work: Callable[[int], object]
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
+            faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True, file=log)
             torch.set_num_threads(1)
             work(rank)
             code = 0

@@ -166,5 +166,5 @@ def test_recomputation_changes_no_bit(mixture_folder: Path, tmp_path: Path, make
     found = []
     for recompute in (False, True):
         run = learn(mixture_folder, make_preset(steps=3, recompute=recompute, dropout=0.2), tmp_path / str(recompute))
-        found.append([parameter.detach().clone() for parameter in run.model.parameters()])
+        found.append([parameter.detach().clone() for parameter in run.share.parameters().values()])
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))

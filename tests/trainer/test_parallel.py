@@ -1,33 +1,102 @@
-"""Several processes give the single one's losses in every layout, and read each other's checkpoints."""
+"""Several processes give the single one's losses and checkpoints in every layout, and go on from each other's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed.fsdp
+import torch.distributed.pipelining  # imported before any fork  # noqa: F401
 
 from tests.trainer.processes import run_processes
-from trainer.checkpoints.folders import latest_checkpoint
+from trainer.checkpoints.folders import checkpoint_folder, latest_checkpoint, open_checkpoint
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
+from trainer.parallel.layout import LayoutError, plan_layout
 from trainer.parallel.world import join_world
 from trainer.plans import make_plan
 from trainer.settings import Preset
 from trainer.train import Run
 
 MakePreset = Callable[..., Preset]
-STEPS = 6
+STEPS = 4
+
+LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "data 2": (2, {}),
+    "shard 2": (2, {"data_parallel_shard": 2}),
+    "tensor 2": (2, {"tensor_parallel": 2}),
+    "pipeline 2": (2, {"pipeline_parallel": 2, "micro_batch": 1}),
+    "data 2 × tensor 2, sequence": (4, {"tensor_parallel": 2, "sequence_parallel": True}),
+    "data 2 × shard 2": (4, {"data_parallel_shard": 2, "micro_batch": 1}),
+    "shard 2 × tensor 2": (4, {"data_parallel_shard": 2, "tensor_parallel": 2}),
+    "pipeline 2 × data 2": (4, {"pipeline_parallel": 2, "micro_batch": 1}),
+    "pipeline 2 × shard 2": (4, {"pipeline_parallel": 2, "data_parallel_shard": 2, "micro_batch": 1}),
+    "pipeline 2 × tensor 2, sequence": (
+        4, {"pipeline_parallel": 2, "tensor_parallel": 2, "sequence_parallel": True, "micro_batch": 1},
+    ),
+    "pipeline 2, interleaved": (2, {"pipeline_parallel": 2, "pipeline_chunks": 2, "micro_batch": 1}),
+    "expert 2": (2, {"expert_parallel": 2}),
+    "data 2 × expert 2": (4, {"expert_parallel": 2, "micro_batch": 1}),
+}  # fmt: skip
+DEEPSEEK: dict[str, Any] = {
+    "kind": "deepseek_v3", "vocabulary_size": 385, "hidden_size": 32, "num_layers": 3, "num_heads": 4,
+    "max_positions": 64, "kv_latent_size": 16, "qk_size": 8, "qk_rope_size": 4, "v_size": 8, "ffn_size": 48,
+    "num_dense_layers": 1, "expert_ffn_size": 16, "shared_ffn_size": 16, "num_experts": 8, "experts_per_token": 2,
+    "num_predictors": 1,
+}  # fmt: skip
+SHAPES: dict[str, dict[str, Any]] = {
+    "tied": {"num_layers": 4},
+    "olmo": {"num_layers": 4, "tied_embeddings": False, "qk_norm": True, "norm_after": True},
+    "experts": DEEPSEEK,
+}
+QUICK = [
+    ("shard 2", "tied"),
+    ("tensor 2", "tied"),
+    ("pipeline 2, interleaved", "tied"),
+    ("data 2 × tensor 2, sequence", "olmo"),
+    ("expert 2", "experts"),
+]
+ALL = [
+    *((layout, shape) for layout in LAYOUTS for shape in ("tied", "olmo") if "expert" not in layout),
+    *((layout, "experts") for layout in ("data 2", "shard 2", "expert 2", "data 2 × expert 2")),
+]
+CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in QUICK)]
 
 
-def run_loop(data: Path, preset: Preset, out: Path) -> list[float]:
+@pytest.fixture(scope="module")
+def make_deep(make_preset: MakePreset) -> MakePreset:
+    """Presets of four layers, so that they can be cut into four stages."""
+
+    def make(shape: str = "tied", **changes: Any) -> Preset:
+        preset = make_preset(**{"steps": STEPS, "save_every": 2, "keep": 9, **changes})
+        model = SHAPES[shape] if shape == "experts" else {**preset.model, **SHAPES[shape]}
+        return Preset(name="deep", model=model, training=preset.training)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def alone(mixture_folder: Path, tmp_path_factory: pytest.TempPathFactory, make_deep: MakePreset) -> dict[str, Path]:
+    """What one process makes of each shape."""
+    folder = tmp_path_factory.mktemp("alone")
+    for shape in SHAPES:
+        run_loop(mixture_folder, make_deep(shape), folder / shape)
+    return {shape: folder / shape for shape in SHAPES}
+
+
+def run_loop(data: Path, preset: Preset, out: Path, steps: int | None = None) -> None:
+    """Train to the end, or kill the process without a word after so many steps."""
     mixture = open_mixture(data)
     with join_world("cpu") as world:
         run = Run(mixture, make_plan(mixture, preset, world), out, world, lambda _: None)
         run.resume()
         run.train()
-        world.wait()
+
+
+def losses(out: Path) -> list[float]:
     return [row["loss"] for row in read_metrics(out / "metrics.jsonl")]
 
 
@@ -46,10 +115,9 @@ def test_experts_are_balanced_by_the_load_of_all_processes_and_batches(
         Preset(name="experts", model=EXPERTS, training=make_preset(steps=STEPS, micro_batch=size).training)
         for size in (4, 1)
     )
-    expected = run_loop(mixture_folder, alone, tmp_path / "alone")
-    run_processes(2, lambda rank: run_loop(mixture_folder, shared, tmp_path / "two"), tmp_path / "logs")
-    found = [row["loss"] for row in read_metrics(tmp_path / "two" / "metrics.jsonl")]
-    assert found == pytest.approx(expected, rel=1e-5)
+    run_loop(mixture_folder, alone, tmp_path / "alone")
+    run_processes(2, lambda _: run_loop(mixture_folder, shared, tmp_path / "two"), tmp_path / "logs")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
     biases = [
         {name: tensor for name, tensor in latest_checkpoint(tmp_path / run).model().items() if "bias_E" in name}  # type: ignore[union-attr]
         for run in ("alone", "two")
@@ -59,11 +127,70 @@ def test_experts_are_balanced_by_the_load_of_all_processes_and_batches(
         assert float(tensor.abs().max()) > 0.09 and torch.equal(tensor, biases[1][name])
 
 
-def test_two_processes_give_the_single_ones_losses(
-    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+def assert_same_checkpoint(found: Path, expected: Path) -> None:
+    """Where a gradient is next to nothing AdamW makes much of its last digits: weights within 1/50 of a step's rate."""
+    ours, theirs = open_checkpoint(found), open_checkpoint(expected)
+    for kind, tolerance in (("model", 2e-4), ("training", 1e-6)):
+        mine, other = getattr(ours, kind)(), getattr(theirs, kind)()
+        assert mine.keys() == other.keys()
+        for name, tensor in mine.items():
+            torch.testing.assert_close(
+                tensor, other[name], rtol=1e-3, atol=tolerance, msg=lambda told, name=name: f"{name}: {told}"
+            )
+
+
+@pytest.mark.parametrize(("layout", "shape"), CASES)
+def test_processes_give_the_single_ones_losses_and_checkpoint(
+    layout: str, shape: str, mixture_folder: Path, tmp_path: Path, make_deep: MakePreset, alone: dict[str, Path]
 ) -> None:
-    preset = make_preset(steps=STEPS, save_every=2, keep=9)
-    expected = run_loop(mixture_folder, preset, tmp_path / "alone")
-    run_processes(2, lambda rank: run_loop(mixture_folder, preset, tmp_path / "two"), tmp_path / "logs")
-    found = [row["loss"] for row in read_metrics(tmp_path / "two" / "metrics.jsonl")]
-    assert found == pytest.approx(expected, rel=1e-5)
+    size, settings = LAYOUTS[layout]
+    preset = make_deep(shape, **settings)
+    run_processes(size, lambda _: run_loop(mixture_folder, preset, tmp_path / "out"), tmp_path / "logs")
+    assert losses(tmp_path / "out") == pytest.approx(losses(alone[shape]), rel=1e-5)
+    assert_same_checkpoint(checkpoint_folder(tmp_path / "out", STEPS), checkpoint_folder(alone[shape], STEPS))
+
+
+@pytest.mark.parametrize("layout", ["data 2", "tensor 2"])
+def test_dropout_draws_what_one_process_would(
+    layout: str, mixture_folder: Path, tmp_path: Path, make_deep: MakePreset
+) -> None:
+    size, settings = LAYOUTS[layout]
+    chance = {"dropout": 0.2, "z_loss": 1e-3}
+    run_loop(mixture_folder, make_deep(**chance), tmp_path / "alone")
+    preset = make_deep(**chance, **settings)
+    run_processes(size, lambda _: run_loop(mixture_folder, preset, tmp_path / "out"), tmp_path / "logs")
+    assert losses(tmp_path / "out") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "size", "told"),
+    [
+        ("tied", {"tensor_parallel": 3}, 4, "tensor 3 takes a multiple of 3 processes; there are 4"),
+        ("tied", {"tensor_parallel": 4}, 4, "`num_kv_heads` is 2; it must be a multiple of `tensor_parallel` 4"),
+        ("tied", {"sequence_parallel": True}, 1, "goes with `tensor_parallel`, which is 1"),
+        ("tied", {"pipeline_parallel": 2}, 4, "a step has 1 micro-batches for a process; 2 stages need as many"),
+        ("tied", {"pipeline_parallel": 8, "micro_batch": 1}, 8, "`num_layers` is 4; 8 stages need at least one each"),
+        ("tied", {"expert_parallel": 2}, 2, "`expert_parallel` is for models with experts; this one is llama"),
+        ("tied", {"data_parallel_shard": 2, "compile": True}, 2, "`compile` is for whole models"),
+        (
+            "experts",
+            {"tensor_parallel": 2},
+            2,
+            "for models of kind llama; this one is deepseek_v3",
+        ),
+        ("experts", {"expert_parallel": 2, "data_parallel_shard": 2, "micro_batch": 1}, 4, "do not go together"),
+        (
+            "tied",
+            {"micro_batch": 4},
+            2,
+            "by 2 processes in batches of 4: give `--micro-batch 2`",
+        ),
+    ],
+)
+def test_layouts_that_cannot_be_are_refused_in_words(
+    shape: str, settings: dict[str, Any], size: int, told: str, make_deep: MakePreset
+) -> None:
+    preset = make_deep(shape, **settings)
+    with pytest.raises(LayoutError) as caught:
+        plan_layout(preset.training, preset.model_config(384), size)
+    assert told in str(caught.value)

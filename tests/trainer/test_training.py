@@ -18,6 +18,7 @@ from trainer import plans
 from trainer.checkpoints.folders import Checkpoint, checkpoint_folder, latest_checkpoint
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
+from trainer.parallel.layout import LayoutError
 from trainer.parallel.world import join_world
 from trainer.plans import TrainingError, make_plan
 from trainer.settings import Preset
@@ -162,7 +163,7 @@ def test_a_mixture_packed_for_another_length_is_told(
 
 
 def test_batches_that_do_not_divide_are_refused(mixture_folder: Path, make_preset: MakePreset) -> None:
-    with pytest.raises(TrainingError, match="4 samples cannot be shared by 1 processes in batches of 3") as caught:
+    with pytest.raises(LayoutError, match="4 samples cannot be shared by 1 processes in batches of 3") as caught:
         train(mixture_folder, make_preset(micro_batch=3), Path("unused"), tell=silent)
     assert "`--micro-batch 1`" in str(caught.value)
 

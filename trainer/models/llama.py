@@ -115,7 +115,7 @@ class Llama(LanguageModel):
     def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
         x_BTD = self.dropout(self.embedding(tokens_BT))
         rotation = self.rotary(positions_BT)
-        mask = attention_mask(documents_BT, x_BTD, compute_dtype(x_BTD))
+        mask = attention_mask(documents_BT, positions_BT, compute_dtype(x_BTD))
         for block in self.blocks:
             x_BTD = self.run_block(block, x_BTD, rotation, mask)
         return self.norm(x_BTD)  # type: ignore[no-any-return]

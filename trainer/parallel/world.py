@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from storage.errors import ResourceError
+from trainer.parallel.roll_call import LostWorker, RollCall
 
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT_MINUTES = 30.0
+
+BROKEN = re.compile(r"gloo|NCCL|[Cc]onnection|[Tt]imed? ?out", re.ASCII)
+"""In what PyTorch says when messages between processes fail."""
 
 T = TypeVar("T")
 
@@ -35,6 +41,7 @@ class World:
     device: torch.device
     files: dist.ProcessGroup | None = None
     """For what processes agree on about files, beside the training's own messages; none when alone."""
+    roll_call: RollCall | None = None
 
     @property
     def is_first(self) -> bool:
@@ -61,6 +68,25 @@ class World:
             raise answer[1]
         return cast(T, answer[0])
 
+    @contextmanager
+    def together(self, place: str) -> Iterator[None]:
+        """What runs inside needs all processes: LostWorker in place of the broken messages when one is lost."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.roll_call is None or not BROKEN.search(str(error)):
+                raise
+            raise LostWorker(
+                f"{self.roll_call.lost()}; process {self.rank} was waiting at step {self.roll_call.step}",
+                at=place,
+                hint="start again: the run goes on from its last checkpoint; `torchrun --max-restarts 3` does that",
+            ) from error
+
+    def at(self, step: int) -> None:
+        """Say which step this process is about to do."""
+        if self.roll_call:
+            self.roll_call.step = step
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
@@ -76,10 +102,10 @@ class World:
 
 
 @contextmanager
-def join_world(device: str) -> Iterator[World]:
+def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[World]:
     """Join torchrun's processes (RANK, WORLD_SIZE, LOCAL_RANK), or be alone. `device` is auto, cpu or cuda.
 
-    Raises ResourceError when cuda is asked for and there is none.
+    Messages between processes fail after the timeout. Raises ResourceError when cuda is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ResourceError("there is no CUDA GPU here", hint="give `--device cpu`, or `--device auto`")
@@ -88,14 +114,18 @@ def join_world(device: str) -> Iterator[World]:
     own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(own)
-    if size > 1:
-        # Imported by every optimizer, and whoever imports it while a process group exists keeps that group, and its
-        # threads, alive after `destroy_process_group`: a gloo thread that outlives the interpreter aborts the process.
-        importlib.import_module("torch._dynamo")
-        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT)
+    if size == 1:
+        yield World(rank=0, size=1, device=own)
+        return
+    # Imported by every optimizer, and whoever imports it while a process group exists keeps that group, and its
+    # threads, alive after `destroy_process_group`: a gloo thread that outlives the interpreter aborts the process.
+    importlib.import_module("torch._dynamo")
+    timeout = timedelta(minutes=timeout_minutes)
+    store, _, _ = next(rendezvous("env://", timeout=timeout))
+    dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
-        files = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
-        yield World(rank=rank, size=size, device=own, files=files)
+        files = dist.new_group(backend="gloo", timeout=timeout)
+        with RollCall(store.clone(), rank, size) as roll_call:
+            yield World(rank=rank, size=size, device=own, files=files, roll_call=roll_call)
     finally:
-        if size > 1:
-            dist.destroy_process_group()
+        dist.destroy_process_group()
