@@ -100,6 +100,24 @@ def test_names_and_paths_lead_to_a_checkpoint(twenty_steps: Path, tmp_path: Path
         resolve(str(tmp_path / "stage1-step20-tokens3K"))
 
 
+def test_commands_and_new_runs_take_names(
+    twenty_steps: Path,
+    mixture_folder: Path,
+    tmp_path: Path,
+    make_preset: MakePreset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = str(twenty_steps.parent / "stage1-step8-tokens2K")
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "The miller grinds rye."}) + "\n")
+    assert main(["evaluate", "--checkpoints", name, "--texts", str(texts), "--device", "cpu"]) == 0
+    row = next(row for row in listed(capsys, str(twenty_steps)) if row["step"] == 8)
+    assert "texts" in dict(row["results"])  # type: ignore[call-overload]
+    quietly(mixture_folder, make_preset(steps=2, init_from=name), tmp_path / "next")
+    (one,) = [one.row for one in list_checkpoints([tmp_path / "next"]) if one.is_there]
+    assert one.name == "stage2-step2-tokens1K" and one.parents[0].name == "stage1-step8-tokens2K"
+
+
 def test_the_table_names_what_is_there(twenty_steps: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["list", str(twenty_steps)]) == 0

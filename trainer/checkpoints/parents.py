@@ -13,13 +13,14 @@ import torch
 from storage.errors import ModelError
 from trainer.checkpoints.folders import Checkpoint, find_checkpoint
 from trainer.parallel.shares import Share
+from trainer.registry.search import located
 
 
 def find_parent(init_from: str, vocabulary_sha256: str) -> Checkpoint | None:
     """The checkpoint named by `init_from`, None without one. Raises ModelError for another tokenizer's."""
     if not init_from:
         return None
-    checkpoint = find_checkpoint(Path(init_from))
+    checkpoint = find_checkpoint(located(Path(init_from)))
     learned = checkpoint.state["run"]["vocabulary"]
     if learned != vocabulary_sha256:
         raise ModelError(

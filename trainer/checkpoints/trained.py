@@ -13,6 +13,7 @@ from trainer.data.mixture import TOKENIZER_FILE, Vocabulary, read_vocabulary
 from trainer.models.contract import LanguageModel
 from trainer.models.kinds import build_model, read_config
 from trainer.optimizer import load_model
+from trainer.registry.search import located
 from trainer.settings import TrainingConfig
 
 
@@ -48,7 +49,7 @@ def open_trained(path: Path) -> Trained:
 
     Raises ModelError when there is none, or when it was written by another version.
     """
-    checkpoint = find_checkpoint(path)
+    checkpoint = find_checkpoint(located(path))
     run: Mapping[str, Any] = checkpoint.state["run"]
     try:
         model = build_model(read_config(run["model"]))

@@ -11,6 +11,7 @@ from typing import Any
 from storage.errors import ModelError
 from trainer.command_line.shared import Commands, add_prompts, print_now
 from trainer.command_line.training import add_training_options, given_training
+from trainer.evaluation.results import RESULTS_FOLDER, read_results
 from trainer.plans import RUN_FILE
 from trainer.registry.origin import read_origin
 from trainer.registry.rows import Found
@@ -51,8 +52,11 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """A row as JSON, with where its checkpoint is and whether it is still there."""
-    return {**dataclasses.asdict(found.row), "folder": str(found.folder), "is_there": found.is_there}
+    """A row as JSON, with all that was measured, where its checkpoint is and whether it is still there."""
+    measured = found.out / RESULTS_FOLDER / f"{found.row.path}.json"
+    results = read_results(measured) if measured.is_file() else {}
+    where = {"folder": str(found.folder), "is_there": found.is_there}
+    return {**dataclasses.asdict(found.row), "results": results, **where}
 
 
 def _cells(found: Found) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ class Commands(Protocol):
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoints", type=Path, required=True, help="a run's folder (its latest checkpoint) or one iter_… folder"
+        "--checkpoints", type=Path, required=True, help="a run's folder (its latest), an iter_… folder, or FOLDER/NAME"
     )
 
 

@@ -7,23 +7,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import ModelError
 from storage.identity import fingerprint
 from trainer.checkpoints.folders import STATE_FILE, find_checkpoint
-from trainer.plans import Plan
 from trainer.registry.names import name_checkpoint
 from trainer.registry.origin import Origin, follow, read_origin, write_origin
 from trainer.registry.rows import Row, now, read_row, write_row
 from trainer.schedules import learning_rate_at
 from trainer.settings import TrainingConfig
 
+if TYPE_CHECKING:
+    from trainer.plans import Plan  # plans know of parents, which are found by the registry
+
 
 def record_origin(out: Path, plan: Plan, data: Path) -> None:
     """Write where the run in `out` comes from: the stage after its parent's, unless its settings say another."""
     config = plan.training
-    parent = find_checkpoint(Path(config.init_from)).folder if config.init_from else None
+    parent = _parent_folder(Path(config.init_from)) if config.init_from else None
     row = row_of(parent) if parent else None
     origin = Origin(
         stage=config.stage or (row.stage + 1 if row else 1),
@@ -34,6 +36,12 @@ def record_origin(out: Path, plan: Plan, data: Path) -> None:
         training={name: getattr(config, name) for name in config.__dataclass_fields__},
     )
     write_origin(out, origin)
+
+
+def _parent_folder(path: Path) -> Path:
+    from trainer.registry.search import located
+
+    return find_checkpoint(located(path)).folder
 
 
 def record_checkpoint(folder: Path) -> Row:

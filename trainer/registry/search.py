@@ -22,6 +22,11 @@ def list_checkpoints(places: Iterable[Path]) -> list[Found]:
     return sorted(found, key=lambda one: (one.row.stage, one.row.ingredient or 0, one.row.step, str(one.out)))
 
 
+def located(path: Path) -> Path:
+    """The path itself where there is something, else the folder of the checkpoint that it names. Raises ModelError."""
+    return path if path.exists() or parse_name(path.name) is None else _by_name(path)
+
+
 def resolve(reference: str) -> Path:
     """The checkpoint folder that a path (of it, or of its run: the latest) or a name means. Raises ModelError."""
     path = Path(reference)
