@@ -26,7 +26,9 @@ TRAINING: Mapping[str, str] = {
     "reset_position_ids": "reset_position_ids", "reset_attention_mask": "reset_attention_mask",
     "eod_mask_loss": "eod_mask_loss", "save_interval": "save_every", "log_interval": "log_every",
     "hidden_dropout": "dropout", "bf16": "precision", "recompute_granularity": "recompute",
-    "skip_iters_range": "skip_iterations",
+    "skip_iters_range": "skip_iterations", "tensor_model_parallel_size": "tensor_parallel",
+    "sequence_parallel": "sequence_parallel", "pipeline_model_parallel_size": "pipeline_parallel",
+    "expert_model_parallel_size": "expert_parallel", "async_save": "async_save",
 }  # fmt: skip
 MODEL: Mapping[str, str] = {
     "hidden_size": "hidden_size", "num_layers": "num_layers", "num_attention_heads": "num_heads",
@@ -52,8 +54,7 @@ ANYWAY: Mapping[str, tuple[Any, ...]] = {
     "eval_iters": (0,), "split": (1, "1", "100,0,0"), "moe_router_dtype": ("fp32",), "finetune": (False,),
     "moe_router_score_function": ("sigmoid",), "moe_router_enable_expert_bias": (True,),
     "moe_router_load_balancing_type": ("seq_aux_loss",), "multi_latent_attention": (True,),
-    "group_query_attention": (True, False), "context_parallel_size": (1,), "tensor_model_parallel_size": (1,),
-    "pipeline_model_parallel_size": (1,), "expert_model_parallel_size": (1,), "fp16": (False,),
+    "group_query_attention": (True, False), "context_parallel_size": (1,), "fp16": (False,),
     "qk_layernorm": (False,),
 }  # fmt: skip
 """What our trainer does whether it is asked or not, or does not do, by the values that ask for no more than that."""
@@ -70,7 +71,6 @@ WHY: Mapping[str, str] = {
     "ckpt_format": "our checkpoints are safetensors", "num_workers": "samples are read where they are needed",
     "no_mmap_bin_files": "shards are always mapped", "recompute_method": "each block is kept by what enters it",
     "recompute_num_layers": "each block is kept by what enters it", "use_distributed_optimizer": "it stays whole",
-    "sequence_parallel": "there is no tensor parallelism to go with it",
     "overlap_grad_reduce": "PyTorch overlaps as it sees fit", "overlap_param_gather": "PyTorch overlaps as it sees fit",
 }  # fmt: skip
 PRECISIONS = {True: "bf16", False: "fp32"}
@@ -131,6 +131,8 @@ def _complete(values: Mapping[str, Any], settings: Settings, *, experts: bool) -
         multiple = int(values.get("make_vocab_size_divisible_by", 128))
         model["vocabulary_size"] = -(-int(values["vocab_size"]) // multiple) * multiple
     training.setdefault("schedule", "linear")
+    if training.get("tensor_parallel", 1) == 1:
+        training.pop("sequence_parallel", None)  # Megatron switches it off, too
     if not {"warmup_samples", "warmup_steps", "warmup_fraction"} & set(training):
         training["warmup_fraction"] = 0.0
 

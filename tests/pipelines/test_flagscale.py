@@ -152,11 +152,13 @@ def test_our_settings_are_a_preset(config: FlagScaleConfig, tmp_path: Path) -> N
 
 def test_no_key_is_passed_over(tmp_path: Path) -> None:
     task = TASK.replace("  split: 1\n", "  split: 969,30,1\n  invented_key: 7\n  lr_decay_style: polynomial\n")
-    task = task.replace("tensor_model_parallel_size: 1", "tensor_model_parallel_size: 8")
+    parallel = "tensor_model_parallel_size: 8\n  context_parallel_size: 2\n  sequence_parallel: true"
+    task = task.replace("tensor_model_parallel_size: 1", parallel)
     config = load_config(write_config(tmp_path, task), ["train.system.checkpoint.load=/old"])
     settings = translate(config)
     left = {leaf.name: why for leaf, why in settings.unhonoured}
-    assert left["invented_key"] == "not known here" and left["tensor_model_parallel_size"] == "only 1 here"
+    assert left["invented_key"] == "not known here" and left["context_parallel_size"] == "only 1 here"
+    assert settings.training["tensor_parallel"] == 8 and settings.training["sequence_parallel"] is True
     assert left["lr_decay_style"] == "this value has no counterpart" and "--init-from" in left["load"]
     assert left["split"].startswith("only 1 or")
     known = {*TRAINING, *MODEL, *DENSE, *EXPERTS, *ANYWAY, *LAUNCH}
