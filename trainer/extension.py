@@ -114,7 +114,7 @@ def extend_context(
     for stage in stages:
         folder = out / f"length-{stage.length:07d}"
         checkpoint = find_checkpoint(parent).folder
-        told = {**_same_tokens(open_trained(parent), stage.length), **overrides, "sequence_length": stage.length}
+        told = {**overrides, "sequence_length": stage.length}
         train(stage.data, anneal_preset(checkpoint, told, rope_base=stage.rope_base), folder, tell=tell)
         known = sorted({first, *(it.length for it in stages if it.length <= stage.length)})
         scores.append(measure_contexts(folder, stage.data, known, haystack, tell))
@@ -170,14 +170,6 @@ def _is_base(told: str) -> bool:
         return 1 < float(told) < math.inf
     except ValueError:
         return False
-
-
-def _same_tokens(trained: Trained, length: int) -> dict[str, int]:
-    """Batches of as many tokens as before, in samples of the new length."""
-    config = trained.training
-    micro = max(1, config.micro_batch * config.sequence_length // length)
-    steps = max(1, config.global_batch * config.sequence_length // (length * micro))
-    return {"micro_batch": micro, "global_batch": micro * steps}
 
 
 def _bits_per_byte(trained: Trained, mixture: Mixture, length: int, world: World) -> float:
