@@ -132,9 +132,11 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check_room(out: Path, plan: Plan) -> None:
     """Refuse to start when the disk cannot hold the checkpoints: weights and two moments, one more than are kept."""
+    every = plan.training.keep_every
+    permanent = plan.steps // every if every else 0
     with torch.device("meta"):
         size_bytes = 12 * count_parameters(build_model(plan.model))
-    missing = max(0, plan.training.keep + 1 - len(saved_steps(out)))
+    missing = max(0, plan.training.keep + 1 + permanent - len(saved_steps(out)))
     needed, free = missing * size_bytes, shutil.disk_usage(out).free
     if free < needed:
         raise ResourceError(

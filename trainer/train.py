@@ -229,7 +229,8 @@ class Run:
         return [make_batch([self.samples[start + row] for row in range(micro)], end, self.config) for start in starts]
 
     def _save_if_due(self, file: MetricsFile | None) -> None:
-        if self.step % self.config.save_every and self.step != self.plan.steps:
+        every = (self.config.save_every, self.config.keep_every or self.config.save_every, self.plan.steps)
+        if all(self.step % steps for steps in every):
             return
         if file:
             file.sync()

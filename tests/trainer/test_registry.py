@@ -59,6 +59,14 @@ def test_every_saved_checkpoint_has_a_row_and_the_permanent_ones_stay(
     assert rows[-1]["bits_per_byte"] == {name: score["bits_per_byte"] for name, score in scores.items()}
 
 
+def test_permanent_checkpoints_have_a_rhythm_of_their_own(
+    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    quietly(mixture_folder, make_preset(steps=10, save_every=4, keep_every=3), tmp_path)
+    assert [one.row.step for one in list_checkpoints([tmp_path])] == [3, 4, 6, 8, 9, 10]
+    assert [one.row.step for one in list_checkpoints([tmp_path]) if one.is_there] == [3, 6, 9, 10]
+
+
 def test_a_row_that_a_kill_prevented_is_made_anew_from_the_checkpoint(twenty_steps: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(twenty_steps, tmp_path / "elsewhere" / "run"))
     before = {one.row.step: one.row for one in list_checkpoints([twenty_steps]) if one.is_there}
