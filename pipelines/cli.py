@@ -148,6 +148,13 @@ def cli() -> None:
 @click.option("--train-steps", type=int, default=None, help="Training steps.  [default: the preset's]")
 @click.option("--train-processes", type=int, default=1, show_default=True, help="Processes that train together.")
 @click.option("--part-megabytes", type=float, default=None, help="Text of a documents part.  [default: 256]")
+@click.option(
+    "--extraction",
+    type=click.Choice(["best", "fast", "union"]),
+    default="best",
+    show_default=True,
+    help="How the text of web pages is found.",
+)
 @on_ray
 @OUT
 def run(**options: object) -> None:

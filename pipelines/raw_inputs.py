@@ -48,6 +48,7 @@ def reading_of(request: RunRequest) -> IngestConfig:
     megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
     return IngestConfig(
         part_bytes=int(megabytes * 1_000_000),
+        extraction=request.extraction,
         licences=tuple(sorted(request.license.items())),
         columns=tuple(sorted(request.columns.items())),
     )

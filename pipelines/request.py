@@ -45,7 +45,7 @@ class RunRequest:
     `score` names scorers, each `NAME=MODEL[:option=value,…]`, which read the texts that pass the policy's gate.
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles, scorers' buckets) is fitted anew. `part_megabytes` is the
-    text of a documents part (None: 256 MB, the sample 1 MB).
+    text of a documents part (None: 256 MB, the sample 1 MB). `extraction` is how the text of web pages is found.
     `benchmarks` are paths or globs, each optionally as `name=path`, whose items are looked for in the documents;
     `benchmark_fields` names their fields by role.
     """
@@ -77,6 +77,7 @@ class RunRequest:
     train_steps: int | None = None
     train_processes: int = 1
     part_megabytes: float | None = None
+    extraction: Literal["best", "fast", "union"] = "best"
     license: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     ray_address: str | None = None
@@ -96,6 +97,8 @@ class RunRequest:
             raise InputError(f"part_megabytes is {self.part_megabytes}; it must be above 0")
         if self.sign_on not in ("cpu", "gpu"):
             raise InputError(f"sign_on is {self.sign_on!r}; it must be `cpu` or `gpu`")
+        if self.extraction not in ("best", "fast", "union"):
+            raise InputError(f"extraction is {self.extraction!r}; it must be `best`, `fast` or `union`")
         if not 0 < self.duplicate_alarm <= 1:
             raise InputError(f"duplicate_alarm is {self.duplicate_alarm:g}; it must be above 0 and at most 1")
         if self.workers is not None and self.workers < 1:

@@ -5,7 +5,9 @@ Invariant: decoding never raises; what fits no encoding becomes U+FFFD.
 What the bytes are counts more than what the page claims. Valid UTF-8 with any non-ASCII character is UTF-8: other
 encodings fall into its pattern by chance about once in 10^4 pages. After that every claim (HTTP header, meta tag,
 detector) is tried, multi-byte encodings first, because a single-byte encoding accepts any bytes and servers announce
-ISO-8859-1 for everything: 29 of the 40 pages of a Chinese news sample are GB18030 without saying so.
+ISO-8859-1 for everything: 29 of the 40 pages of a Chinese news sample are GB18030 without saying so. Of single-byte
+encodings the first that gives words is taken: Russian read as Latin is words of accents alone, KOI8 as Windows-1251
+has capitals behind small letters.
 """
 
 from __future__ import annotations
@@ -25,10 +27,19 @@ _SINGLE_BYTE = re.compile(r"(iso8859|iso-8859|cp125|windows-125|windows-874|koi8
 # Python's names for encodings of the WHATWG standard whose common supersets browsers use.
 _SUPERSETS = {
     "gbk": "gb18030", "gb2312": "gb18030", "big5": "big5hkscs", "euc_kr": "cp949", "euc-kr": "cp949",
-    "shift_jis": "cp932", "iso-8859-1": "cp1252",
+    "shift_jis": "cp932", "iso-8859-1": "cp1252", "koi8-r": "koi8-u",
 }  # fmt: skip
 _TOLERATED_DAMAGE = 0.01
 """U+FFFD per character up to which a multi-byte claim is believed: truncated or spliced pages keep their encoding."""
+_MOST_DAMAGE = 0.25
+"""U+FFFD per character beyond ASCII: a page in English with three umlauts is no damaged UTF-8."""
+_SAMPLE = 30_000
+_TAGS = re.compile(r"<[^<>]{0,2000}>")
+_FOREIGN_WORD = re.compile(r"[^\W\d_]*[^\W\d_\x00-\x7f][^\W\d_]*")
+_SYMBOL_IN_WORD = re.compile(r"[A-Za-z][\xa1-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\xd7\xf7][A-Za-z]")
+_PAIRS: re.Pattern[bytes] = re.compile(rb"[\xa1-\xfe][\xa1-\xfe]")
+_LATIN_DEFAULTS = ("cp1252", "iso8859-1")
+"""What servers announce without having looked."""
 
 
 def decode_html(data: bytes, announced: str | None = None) -> str:
@@ -36,20 +47,74 @@ def decode_html(data: bytes, announced: str | None = None) -> str:
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return data[len(bom) :].decode(encoding, "replace")
+    if b"\x1b$" in data and (text := _decode_iso_2022_jp(data)):
+        return text
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return _decode_claims(data, list(_claims(data, announced)))
 
 
+def _decode_iso_2022_jp(data: bytes) -> str | None:
+    """Japanese in escape sequences, which is valid ASCII and UTF-8 too; None if it is not."""
+    try:
+        return data.decode("iso2022_jp")
+    except UnicodeDecodeError:
+        return None
+
+
 def _decode_claims(data: bytes, claims: list[str]) -> str:
-    """By the multi-byte claim that fits best, if it fits at all; else by the first single-byte one."""
-    texts = [data.decode(claim, "replace") for claim in claims if not _SINGLE_BYTE.match(claim)]
+    """By the multi-byte claim that fits best, if it fits at all; else by a single-byte one."""
+    multi_byte = [claim for claim in claims if not _SINGLE_BYTE.match(claim)]
+    if _is_korean(data):
+        multi_byte.insert(0, "cp949")
+    texts = [data.decode(claim, "replace") for claim in multi_byte]
     best = min(texts, key=lambda text: text.count("\ufffd"))
-    if best.count("\ufffd") <= _TOLERATED_DAMAGE * len(best):
-        return best
-    single_byte = [claim for claim in claims if _SINGLE_BYTE.match(claim)]
-    return data.decode(single_byte[0] if single_byte else "cp1252", "replace")
+    return best if _fits(best) else _decode_single_byte(data, [claim for claim in claims if _SINGLE_BYTE.match(claim)])
+
+
+def _fits(text: str) -> bool:
+    damage = text.count("\ufffd")
+    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
+    return bool(damage <= _TOLERATED_DAMAGE * len(text) and damage <= _MOST_DAMAGE * beyond_ascii)
+
+
+def _is_korean(data: bytes) -> bool:
+    """Pairs of high bytes that are nearly all hangul of KS X 1001: Chinese in GB 2312 has half of its beyond."""
+    pairs = _PAIRS.findall(data[:_SAMPLE])
+    syllables = sum(0xB0 <= pair[0] <= 0xC8 for pair in pairs)
+    ideographs = sum(pair[0] > 0xC8 for pair in pairs)
+    return bool(syllables >= 10 and syllables > 20 * ideographs and syllables > len(pairs) / 2)
+
+
+def _decode_single_byte(data: bytes, claims: list[str]) -> str:
+    """By the first claim that gives words; servers' defaults come after what was detected."""
+    defaults = [claim for claim in claims if claim in _LATIN_DEFAULTS]
+    ordered = [*(claim for claim in claims if claim not in _LATIN_DEFAULTS), *defaults]
+    for encoding in dict.fromkeys([*ordered, "cp1252", "cp1251", "koi8-u"]):
+        text = data.decode(encoding, "replace")
+        if not _is_garbled(text[:_SAMPLE]):
+            return text
+    return data.decode([*claims, "cp1252"][0], "replace")
+
+
+def _is_garbled(text: str) -> bool:
+    """Whether more than a fifth of the words with letters beyond ASCII are such as no language has."""
+    shown = _TAGS.sub(" ", text)
+    words = _FOREIGN_WORD.findall(shown)
+    strange = sum(map(_is_strange, words)) + len(_SYMBOL_IN_WORD.findall(shown))
+    return strange > 2 and strange > 0.2 * len(words)
+
+
+def _is_strange(word: str) -> bool:
+    """Capitals after small letters, Latin letters beside others, or only accented Latin ones."""
+    if any(first.islower() and second.isupper() for first, second in zip(word, word[1:], strict=False)):
+        return True
+    accented = sum("\xc0" <= char <= "\u024f" for char in word)
+    if accented == len(word):
+        return len(word) > 1
+    plain = sum(char.isascii() for char in word)
+    return plain > 0 and plain + accented < len(word)
 
 
 def _claims(data: bytes, announced: str | None) -> Iterator[str]:

@@ -19,6 +19,8 @@ from storage.parts import read_batches
 KIND = "documents"
 PACKAGES = ("pyarrow",)
 _COLUMNS = ["doc_id", "text", "title", "url", "collected_at", "licence"]
+_OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark")
+"""Columns that datasets of earlier versions do not have."""
 _BATCH_ROWS = 256
 
 
@@ -64,7 +66,8 @@ def read_documents(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
 
 def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     number = 0
-    for batch in read_batches(Path(raw.path), _COLUMNS, _BATCH_ROWS):
+    there = [name for name in _OF_PAGES if name in pq.read_schema(raw.path).names]
+    for batch in read_batches(Path(raw.path), [*_COLUMNS, *there], _BATCH_ROWS):
         for row in batch.to_pylist():
             yield Place(raw.source, raw.name, page=str(number)).document(
                 row["doc_id"],
@@ -73,5 +76,6 @@ def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
                 url=row["url"],
                 collected_at=row["collected_at"],
                 licence=row["licence"] or config.licence_of(raw.source),
+                **{name: row[name] for name in there},
             )
             number += 1

@@ -1,86 +1,132 @@
-"""A web page's bytes to its main text and title.
+"""A web page's bytes to its main text, and to what the page says about itself.
 
-trafilatura reads the page first: the best F1 of one library on pages of seven types (0.777 of words, WCXB sample).
-Where it finds less than half of what resiliparse's main-content rules find, or nothing, resiliparse's text is taken:
-0.802, and 0.845 → 0.878 by character on Chinese news, for 2.5 ms a page on top of 31. In Chinese, Japanese and Korean
-pages resiliparse's own comment and post-meta blocks are left out, which are mostly navigation there (0.856 → 0.879).
+`best` judges every block of the page by trees (`sources.pages`), a second time in the light of the first; `fast` judges
+once; `union` takes besides what trafilatura and resiliparse find, if it is not surely boilerplate. Where the text is
+implausibly short beside what the page says of itself (a page that scripts would fill), that is taken.
+Word F1 and milliseconds a page stand in `docs/inputs/extraction.md`, with what each type of page still loses.
 
-May hang or crash on hostile pages (10^6 attributes take both libraries over 100 s, inside C code), so it is called
-through `sources.sandbox`, never in a worker itself.
+Deterministic, in time that grows with the page alone; but `union`'s libraries may hang or crash on hostile pages (10^6
+attributes take both over 100 s, inside C code), so it is called through `sources.sandbox`, never in a worker itself.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
+from typing import Any
 
-import trafilatura
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
+import numpy as np
+import numpy.typing as npt
 
 from sources.charset import decode_html
+from sources.pages.blocks import Blocks, find_blocks
+from sources.pages.facts import Facts, read_facts
+from sources.pages.judge import judge_blocks
+from sources.pages.names import MARKS
+from sources.pages.scan import Scan, scan_page
+from sources.pages.write import block_texts, write_blocks
+from sources.reading import Extraction
 
-PACKAGES = ("trafilatura", "resiliparse", "lxml", "htmldate", "courlan", "justext")
-"""Distributions whose version can change a page's text."""
+PACKAGES = ("resiliparse", "numba")
+"""Distributions whose version can change a page's text: one detects encodings, one compiles the judgement."""
+UNION_PACKAGES = ("trafilatura", "lxml", "htmldate", "courlan", "justext")
 
-_IMPLAUSIBLE_SHARE = 0.5
-"""trafilatura's text is refused below this share of resiliparse's length; 0.4 to 0.7 give the same F1 within 0.006."""
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-_CJK_SHARE = 0.2
+_UNION_PROBABILITY = 0.1
+"""A block that a library finds is taken from this probability on."""
+_FEW_WORDS = 40
+_WORD = re.compile(r"\w+")
 _BLANK_LINES = re.compile(r"\n{3,}")
+_H1 = 1 << list(MARKS).index("h1")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a reader would call the text of a page, and its title. Both may be empty."""
+    """What a reader would call the text of a page, and what the page says about itself; any of it may be missing."""
 
     text: str
-    title: str | None
+    title: str | None = None
+    author: str | None = None
+    date: str | None = None
+    language: str | None = None
+    canonical_url: str | None = None
+    licence_mark: str | None = None
 
 
-def extract_page(data: bytes, *, announced_charset: str | None = None, url: str | None = None) -> Page:
-    """The main text and the title of an HTML page."""
+def extract_page(
+    data: bytes, *, announced_charset: str | None = None, url: str | None = None, mode: Extraction = "best"
+) -> Page:
+    """The main text of an HTML page, and its facts."""
     html = decode_html(data, announced_charset).replace("\x00", "")
-    tree = HTMLTree.parse(html)
-    text = _choose_text(_extract_with_trafilatura(html, url), _extract_with_resiliparse(tree))
-    return Page(text=_tidy(text), title=_find_title(tree))
+    scan = scan_page(html.encode("utf-8", "replace"))
+    blocks = find_blocks(scan)
+    facts = read_facts(scan, _heading(scan))
+    judged = judge_blocks(scan, blocks, facts, url, "once" if mode == "fast" else "twice")
+    chosen = judged.chosen
+    if mode == "union":
+        chosen = chosen | _found_by_libraries(html, scan, blocks, url) & (judged.probabilities >= _UNION_PROBABILITY)
+    text = _or_described(write_blocks(scan, blocks, chosen), facts)
+    return Page(
+        text=_tidy(text),
+        title=facts.title,
+        author=facts.author,
+        date=facts.date,
+        language=facts.language,
+        canonical_url=facts.canonical_url,
+        licence_mark=facts.licence_mark,
+    )
 
 
-def _choose_text(careful: str, generous: str) -> str:
-    return generous if len(careful) < _IMPLAUSIBLE_SHARE * len(generous) else careful
+def _heading(scan: Scan) -> str:
+    """The text of the first <h1>."""
+    runs = np.flatnonzero(scan.marks[scan.run_element] & _H1)
+    if not len(runs):
+        return ""
+    gaps = np.flatnonzero(np.diff(runs) > 1)
+    together = runs[: int(gaps[0]) + 1] if len(gaps) else runs
+    return unescape(" ".join(_run_text(scan, int(run)) for run in together[:50]))
 
 
-def _extract_with_trafilatura(html: str, url: str | None) -> str:
-    """ "" where it finds nothing; it raises on some broken pages, which is no more than finding nothing."""
+def _run_text(scan: Scan, run: int) -> str:
+    return scan.source[scan.run_start[run] : scan.run_end[run]].decode("utf-8", "replace")
+
+
+def _or_described(text: str, facts: Facts) -> str:
+    """The text, or what the page holds of it outside its blocks: an article in JSON-LD, or a longer description."""
+    words = len(_WORD.findall(text))
+    for other in (*facts.articles, *facts.described):
+        size = len(_WORD.findall(other))
+        if size > 2 * words and (words < _FEW_WORDS or other in facts.articles):
+            text, words = other, size
+    return text
+
+
+def _found_by_libraries(html: str, scan: Scan, blocks: Blocks, url: str | None) -> npt.NDArray[np.bool_]:
+    """Whether a block's words stand one after the other in the text of a library."""
+    texts = [" ".join(("", *_WORD.findall(text), "")) for text in (_ask_trafilatura(html, url), _ask_resiliparse(html))]
+    wanted = [" ".join(("", *_WORD.findall(text), "")) for text in block_texts(scan, blocks)]
+    return np.array([any(one.strip() and one in text for text in texts) for one in wanted], bool)
+
+
+def _ask_trafilatura(html: str, url: str | None) -> str:
+    """Empty where it finds nothing; it raises on some broken pages, which is no more than finding nothing."""
+    import trafilatura
+
     try:
         return str(trafilatura.extract(html, url=url, include_comments=False) or "")
     except (ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, RecursionError):
         return ""
 
 
-def _extract_with_resiliparse(tree: HTMLTree) -> str:
-    text: str = extract_plain_text(tree, main_content=True, alt_texts=False)
-    if not _is_cjk(text):
-        return text
-    text = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False, post_meta=False)
-    return text
+def _ask_resiliparse(html: str) -> str:
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
 
-
-def _is_cjk(text: str) -> bool:
-    sample = text[:20_000]
-    return len(_CJK.findall(sample)) > _CJK_SHARE * len(sample)
-
-
-def _find_title(tree: HTMLTree) -> str | None:
-    """The page's <h1>, if the <title> is that and more (the site's name behind it); else the <title>."""
-    title = " ".join(str(tree.title or "").split())
-    heading = tree.body.query_selector("h1") if tree.body else None
-    name = " ".join(str(heading.text or "").split()) if heading else ""
-    return name if len(name) > 3 and title.startswith(name) else title or name or None
+    tree: Any = HTMLTree.parse(html)
+    return str(extract_plain_text(tree, main_content=True, alt_texts=False))
 
 
 def _tidy(text: str) -> str:
-    """Blanks at line ends, rows of empty layout cells and runs of empty lines go; no-break spaces become spaces."""
-    lines = [line.rstrip(" \t") for line in text.replace("\u00a0", " ").replace("\\|", "|").split("\n")]
-    kept = "\n".join(line for line in lines if not line or line.strip(" \t|"))
-    return _BLANK_LINES.sub("\n\n", kept).strip()
+    """Blanks at line ends and runs of empty lines go; no-break spaces become spaces."""
+    lines = [line.rstrip(" \t") for line in text.replace("\u00a0", " ").split("\n")]
+    return _BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()

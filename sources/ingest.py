@@ -29,7 +29,7 @@ from storage.identity import fingerprint
 from storage.schema import DOCUMENTS, FAILURES, Document, Failure, documents_table, encode, failures_table
 from storage.stage import package_versions
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same record gives another document."""
 
 _TABLE_BYTES = 4 << 20
@@ -104,7 +104,8 @@ def ingest(raw: RawInput, config: IngestConfig) -> Iterator[Batch]:
 
 def ingest_identity(kind: Kind, config: IngestConfig) -> str:
     """What besides the input's bytes and name decides its documents: version, config, the libraries that read it."""
-    packages = package_versions(_PACKAGES[kind])
+    needed = _PACKAGES[kind] + (html.UNION_PACKAGES if kind == "warc" and config.extraction == "union" else ())
+    packages = package_versions(needed)
     return fingerprint({"stage": STAGE, "version": VERSION, "config": config, "kind": kind, "packages": packages})
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from sources.text import normalise_line, normalise_text
 from storage.errors import InputError
 from storage.schema import DETAIL_LIMIT, Document, Failure
 
 STAGE = "ingest"
+Extraction = Literal["best", "fast", "union"]
+EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
 FIELDS = ("text", "title", "url", "date", "id", "licence")
 
@@ -61,6 +63,9 @@ class ReadConfig:
     columns: tuple[tuple[str, str], ...] = ()
     """(field, column) pairs for JSONL, Parquet and Hugging Face: which column is the `text`, `title`, `url`, `date`,
     `id` or `licence`. A field's own name by default; a dot reaches into nested values (`meta.url`)."""
+    extraction: Extraction = "best"
+    """How the text of a web page is found: `best`; `fast`, one judgement of its blocks instead of two; `union`, what
+    trafilatura and resiliparse find besides."""
     max_page_bytes: int = 10 << 20
     """Decoded bytes of one page, article or row; larger ones fail as `page_too_large`."""
     page_cpu_seconds: float = 10.0
@@ -83,6 +88,12 @@ class ReadConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("licences", "columns"):
             object.__setattr__(self, name, tuple((key, value) for key, value in getattr(self, name)))
+        if self.extraction not in EXTRACTIONS:
+            raise InputError(
+                f"no such extraction: `{self.extraction}`",
+                at="extraction",
+                hint=f"it is one of {', '.join(EXTRACTIONS)}",
+            )
         unknown = [field for field, _ in self.columns if field not in FIELDS]
         if unknown:
             raise InputError(
@@ -121,6 +132,11 @@ class Place:
         url: str | None = None,
         collected_at: datetime | None = None,
         licence: str | None = None,
+        author: str | None = None,
+        published_at: datetime | None = None,
+        site_language: str | None = None,
+        canonical_url: str | None = None,
+        licence_mark: str | None = None,
     ) -> Document | Skipped:
         """The document from here, its strings in the normal form; Skipped when no text is left."""
         text = normalise_text(text)
@@ -138,6 +154,11 @@ class Place:
             page=self.page,
             collected_at=collected_at,
             licence=licence,
+            author=normalise_line(author),
+            published_at=published_at,
+            site_language=normalise_line(site_language),
+            canonical_url=normalise_line(canonical_url),
+            licence_mark=normalise_line(licence_mark),
         )
 
 

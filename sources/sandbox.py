@@ -16,11 +16,13 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from sources.html import Page
+from sources.reading import Extraction
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SERVE = "from sources.sandbox import serve; serve()"
@@ -38,7 +40,8 @@ class ExtractionFailed(Exception):
 class PageExtractor:
     """A context in which `extract` works; the process starts with the first page."""
 
-    def __init__(self, *, cpu_seconds: float, memory_bytes: int) -> None:
+    def __init__(self, *, cpu_seconds: float, memory_bytes: int, mode: Extraction = "best") -> None:
+        self._mode = mode
         self._cpu_seconds = cpu_seconds
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,10 +55,10 @@ class PageExtractor:
         self._stop()
 
     def extract(self, data: bytes, *, announced_charset: str | None, url: str | None) -> Page:
-        """The page's text and title. Raises ExtractionFailed, and is ready for the next page then."""
+        """The page's text and facts. Raises ExtractionFailed, and is ready for the next page then."""
         process = self._process or self._start()
         assert process.stdin and process.stdout
-        head = {"bytes": len(data), "charset": announced_charset, "url": url}
+        head = {"bytes": len(data), "charset": announced_charset, "url": url, "mode": self._mode}
         try:
             process.stdin.write(json.dumps(head).encode() + b"\n" + data)
             process.stdin.flush()
@@ -67,7 +70,7 @@ class PageExtractor:
         reply = json.loads(answer)
         if reply.get("failure"):
             raise ExtractionFailed("page_too_complex", reply["failure"])
-        return Page(text=reply["text"], title=reply["title"])
+        return Page(**reply)
 
     def _start(self) -> subprocess.Popen[bytes]:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -101,8 +104,9 @@ class PageExtractor:
 
 def serve() -> None:
     """The process: JSON head and page on stdin, one line of JSON on stdout, until stdin ends."""
-    import sources.html  # noqa: F401  # the extractors load before any page's time runs
+    from sources.html import extract_page
 
+    extract_page(b"<p>The kernels load, or are compiled, before any page's time runs.</p>")
     cpu_seconds, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -123,12 +127,14 @@ def _answer(data: bytes, request: dict[str, str | None]) -> dict[str, str | None
     from sources.html import extract_page
 
     try:
-        page = extract_page(data, announced_charset=request["charset"], url=request["url"])
+        page = extract_page(
+            data, announced_charset=request["charset"], url=request["url"], mode=cast(Extraction, request["mode"])
+        )
     except MemoryError:
         return {"failure": "the page needs more memory than it is given"}
     except Exception as error:  # whatever a foreign parser raises over one page is that page's failure
         return {"failure": f"{type(error).__name__}: {error}"[:400]}
-    return {"text": page.text, "title": page.title}
+    return asdict(page)
 
 
 def _send(replies: BinaryIO, reply: dict[str, str | None]) -> None:

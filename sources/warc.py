@@ -16,6 +16,7 @@ from fastwarc.warc import WarcRecord as HttpRecord
 
 from sources.charset import decode_html
 from sources.files import open_raw
+from sources.html import Page
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.sandbox import ExtractionFailed, PageExtractor
 from sources.warc_records import MAX_HEADER_BYTES, DamagedRecord, WarcRecord, read_records
@@ -50,7 +51,8 @@ class _Message:
 
 def read_warc(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     """Documents of the responses, resources and conversions in a WARC file."""
-    with PageExtractor(cpu_seconds=config.page_cpu_seconds, memory_bytes=config.page_memory_bytes) as extractor:
+    seconds, memory = config.page_cpu_seconds, config.page_memory_bytes
+    with PageExtractor(cpu_seconds=seconds, memory_bytes=memory, mode=config.extraction) as extractor:
         for record in _records(raw, config):
             yield read_record(record, raw, config, extractor)
 
@@ -93,16 +95,21 @@ def read_record(
         if record.oversize or len(message.payload) > config.max_page_bytes:
             size = f"{record.block_bytes} bytes stored" if record.oversize else "more once decoded"
             raise _Unreadable("page_too_large", f"{size}, the limit is {config.max_page_bytes} bytes")
-        text, title = _extract(message, record, url, extractor)
+        page = _extract(message, record, url, extractor)
     except (_Unreadable, ExtractionFailed) as error:
         return place.failure(error.reason, error.detail, item=url)
     return place.document(
         _doc_id(raw, record),
-        text,
-        title=title,
+        page.text,
+        title=page.title,
         url=url,
         collected_at=parse_time(record.headers.get("warc-date")),
         licence=config.licence_of(raw.source),
+        author=page.author,
+        published_at=parse_time(page.date),
+        site_language=page.language,
+        canonical_url=page.canonical_url,
+        licence_mark=page.licence_mark,
     )
 
 
@@ -175,12 +182,9 @@ def _identify(stated: str, record: WarcRecord, payload: bytes) -> str:
     return "text/html" if _HTML_START.match(payload) else stated
 
 
-def _extract(
-    message: _Message, record: WarcRecord, url: str | None, extractor: PageExtractor | None
-) -> tuple[str, str | None]:
+def _extract(message: _Message, record: WarcRecord, url: str | None, extractor: PageExtractor | None) -> Page:
     if extractor is None or record.kind == "conversion":
-        return message.payload.decode("utf-8", "replace"), None
+        return Page(text=message.payload.decode("utf-8", "replace"))
     if message.media_type == "text/plain":
-        return decode_html(message.payload, message.charset), None
-    page = extractor.extract(message.payload, announced_charset=message.charset, url=url)
-    return page.text, page.title
+        return Page(text=decode_html(message.payload, message.charset))
+    return extractor.extract(message.payload, announced_charset=message.charset, url=url)

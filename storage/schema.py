@@ -27,6 +27,11 @@ DOCUMENTS = pa.schema(
         pa.field("record", RECORD, nullable=False),
         pa.field("collected_at", pa.timestamp("us", tz="UTC")),
         pa.field("licence", pa.string()),
+        pa.field("author", pa.string()),
+        pa.field("published_at", pa.timestamp("us", tz="UTC")),
+        pa.field("site_language", pa.string()),
+        pa.field("canonical_url", pa.string()),
+        pa.field("licence_mark", pa.string()),
     ]
 )
 
@@ -47,7 +52,11 @@ DETAIL_LIMIT = 500
 
 @dataclass(slots=True)
 class Document:
-    """One document in memory. `offset` and `length` are bytes in `file`; `page` is the page id of a dump."""
+    """One document in memory. `offset` and `length` are bytes in `file`; `page` is the page id of a dump.
+
+    What stands from `author` on is what a web page says of itself: `site_language` as BCP 47, `licence_mark` the
+    address of a Creative Commons licence that it links to, which need not cover its text: `licence` is its source's.
+    """
 
     doc_id: bytes
     text: str
@@ -60,6 +69,11 @@ class Document:
     page: str | None
     collected_at: datetime | None
     licence: str | None
+    author: str | None = None
+    published_at: datetime | None = None
+    site_language: str | None = None
+    canonical_url: str | None = None
+    licence_mark: str | None = None
 
 
 @dataclass(slots=True)
@@ -88,6 +102,11 @@ def documents_table(documents: Sequence[Document]) -> pa.Table:
         "record": pa.array([_record(document) for document in documents], RECORD),
         "collected_at": pa.array([document.collected_at for document in documents], pa.timestamp("us", tz="UTC")),
         "licence": pa.array([document.licence for document in documents], pa.string()),
+        "author": _strings([_encode_optional(document.author) for document in documents]),
+        "published_at": pa.array([document.published_at for document in documents], pa.timestamp("us", tz="UTC")),
+        "site_language": _strings([_encode_optional(document.site_language) for document in documents]),
+        "canonical_url": _strings([_encode_optional(document.canonical_url) for document in documents]),
+        "licence_mark": _strings([_encode_optional(document.licence_mark) for document in documents]),
     }
     return pa.table([columns[name] for name in DOCUMENTS.names], schema=DOCUMENTS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from prefect import flow
 
 from pipelines.flows.parameters import Inputs, continued_request, new_request
@@ -43,6 +45,7 @@ def curate(
     fluency_tokenizer: str | None = None,
     refit: bool = False,
     part_megabytes: float | None = None,
+    extraction: Literal["best", "fast", "union"] = "best",
     license: dict[str, str] | None = None,
     columns: dict[str, str] | None = None,
     ray_address: str | None = None,

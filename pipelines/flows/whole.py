@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from prefect import flow
 
 from pipelines.flows.curate import curate_run
@@ -41,6 +43,7 @@ def gristmill(
     train_steps: int | None = None,
     train_processes: int = 1,
     part_megabytes: float | None = None,
+    extraction: Literal["best", "fast", "union"] = "best",
     license: dict[str, str] | None = None,
     columns: dict[str, str] | None = None,
     ray_address: str | None = None,
