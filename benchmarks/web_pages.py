@@ -80,7 +80,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _with_halves(pages: Sequence[GoldPage]) -> list[GoldPage]:
-    halves = {}
+    halves: dict[str, str] = {}
     for kind in {page.page_type for page in pages}:
         urls = sorted((page.url for page in pages if page.page_type == kind), key=_digest)
         halves |= {url: REPORTED if number % 2 else TUNING for number, url in enumerate(urls)}

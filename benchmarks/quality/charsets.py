@@ -91,7 +91,7 @@ def _charset_normalizer(page: EncodedPage) -> str:
 def _resiliparse(page: EncodedPage) -> str:
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-    return str(bytes_to_str(page.data, detect_encoding(page.data)))
+    return str(bytes_to_str(page.data, detect_encoding(page.data) or "utf-8"))
 
 
 PEERS: dict[str, Callable[[EncodedPage], str]] = {

@@ -14,8 +14,50 @@ import numpy as np
 import numpy.typing as npt
 
 from sources.pages.compiled import Scalar, kernel, piece
+from sources.pages.counting import (
+    B_BARS,
+    B_CAPITALS,
+    B_CHARS,
+    B_CJK,
+    B_COMMAS,
+    B_COPYRIGHT,
+    B_DIGITS,
+    B_FIRST,
+    B_FOREIGN,
+    B_FUNCTION,
+    B_GROUPS,
+    B_HASH,
+    B_LAST,
+    B_LINK_RUNS,
+    B_LINKS,
+    B_OTHER,
+    B_PRE,
+    B_PRICE,
+    B_STOPS,
+    B_TITLE,
+    B_WORDS,
+    M_H1,
+    M_HEADING,
+    N_SUMS,
+    STATS,
+    SUM_BLOCKS,
+    SUM_CELLS,
+    SUM_CHARS,
+    SUM_DIGITS,
+    SUM_FUNCTION,
+    SUM_ITEMS,
+    SUM_LINKS,
+    SUM_MARKS,
+    SUM_PARAGRAPHS,
+    SUM_PRE,
+    SUM_STOPS,
+    SUM_WORDS,
+    count_blocks,
+)
+from sources.pages.elements import BLOCK_BREAK
+from sources.pages.letters import FNV, PRIME
 from sources.pages.names import BLOCK, CLASS_WORDS, FLAGS, MARKS, TAG, TEXT_TABLE, TEXT_WORDS
-from sources.pages.scan import BLOCK_BREAK, NOTE_TITLE, PREFORMATTED, Scan
+from sources.pages.scan import NOTE_TITLE, Scan
 
 Array = npt.NDArray[Any]
 
@@ -48,25 +90,10 @@ FEATURES = (*BLOCK_FEATURES, *PAGE_FEATURES)
 
 _N_SEEN, _N_TEXT, _N_MARKS, _N_CLASS = len(_SEEN), len(TEXT_WORDS), len(MARKS) + 1, len(CLASS_WORDS)
 _N_PAGE = len(PAGE_FEATURES)
-# Sums over runs, as columns of one table of prefix sums.
-_CHARS, _WORDS, _LINKS, _MARKS, _PARAGRAPHS, _BLOCKS, _STOPS, _DIGITS, _FUNCTION, _ITEMS, _CELLS, _PRE = range(12)
-_N_SUMS = 12
-# What is counted of one block, as columns.
-_STAT = ("chars", "words", "links", "stops", "commas", "capitals", "digits", "price", "function", "foreign",
-         "copyright", "bars", "cjk", "other", "groups", "hash", "last", "first", "title", "pre",
-         "link_runs")  # fmt: skip
-(_B_CHARS, _B_WORDS, _B_LINKS, _B_STOPS, _B_COMMAS, _B_CAPITALS, _B_DIGITS, _B_PRICE, _B_FUNCTION, _B_FOREIGN,
- _B_COPYRIGHT, _B_BARS, _B_CJK, _B_OTHER, _B_GROUPS, _B_HASH, _B_LAST, _B_FIRST, _B_TITLE, _B_PRE,
- _B_LINK_RUNS) = range(len(_STAT))  # fmt: skip
-_GROUP_FUNCTION, _GROUP_FOREIGN = list(TEXT_WORDS).index("function"), list(TEXT_WORDS).index("foreign")
-_M_LINK, _M_P, _M_ITEM, _M_TD, _M_HEADING, _M_H1, _M_PRE = (
-    1 << list(MARKS).index(name) for name in ("link", "p", "item", "td", "heading", "h1", "pre")
-)
 _W_COMMENT, _W_CARD, _W_MESSAGE, _W_PRODUCT = (
     1 << list(CLASS_WORDS).index(name) for name in ("comment", "card", "message", "product")
 )
 _ARTICLE, _FORM = TAG["article"], TAG["form"]
-_FNV, _PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)
 _GOOD_CHARS, _GOOD_LINKS = 140, 0.3
 _MAX_TITLE_WORDS = 64
 
@@ -94,13 +121,13 @@ def find_blocks(scan: Scan) -> Blocks:
     first = starts.astype(np.int32)
     last = np.append(first[1:], len(scan.run_start)).astype(np.int32) if len(first) else first
     size, elements = len(first), len(scan.tag)
-    stats = np.zeros((size, len(_STAT)), np.int64)
-    sums = np.zeros((len(scan.run_start) + 1, _N_SUMS), np.int64)
+    stats = np.zeros((size, len(STATS)), np.int64)
+    sums = np.zeros((len(scan.run_start) + 1, N_SUMS), np.int64)
     title = np.zeros(_MAX_TITLE_WORDS, np.uint64)
     source = np.frombuffer(scan.source, np.uint8)
     titles = scan.notes[scan.notes[:, 0] == NOTE_TITLE]
     title_start, title_end = (int(titles[0, 1]), int(titles[0, 2])) if len(titles) else (0, 0)
-    _count(
+    count_blocks(
         source, scan.run_start, scan.run_end, scan.run_element, scan.run_kind, scan.marks, first, last,
         TEXT_TABLE.keys, TEXT_TABLE.values, title, title_start, min(title_end, title_start + 1000), stats, sums,
     )  # fmt: skip
@@ -114,235 +141,7 @@ def find_blocks(scan: Scan) -> Blocks:
         first, last, scan.run_element, stats, sums, keys, counts, FLAGS, siblings, repeats, element, twin,
         np.zeros(elements, np.int16), features,
     )  # fmt: skip
-    return Blocks(first, last, element, stats[:, _B_WORDS].copy(), twin, features)
-
-
-@piece
-def _look_up(keys: Array, values: Array, key: Scalar) -> Scalar:
-    mask = np.uint64(len(keys) - 1)
-    place = key & mask
-    while keys[place] != 0:
-        if keys[place] == key:
-            return values[place]
-        place = (place + np.uint64(1)) & mask
-    return np.int64(0)
-
-
-@piece
-def _word_key(value: Scalar, before_last: Scalar, last: Scalar) -> Scalar:
-    """The hash of a word less its final `s`."""
-    return before_last if last == 115 else value
-
-
-@piece
-def _title_words(src: Array, at: Scalar, end: Scalar, title: Array) -> Scalar:
-    found = 0
-    last: Scalar = np.uint8(0)
-    value, before, size = _FNV, _FNV, 0
-    while at <= end and found < len(title):
-        byte = src[at] if at < end else np.uint8(32)
-        if 65 <= byte <= 90:
-            byte += np.uint8(32)
-        if 97 <= byte <= 122 or 48 <= byte <= 57 or byte >= 128:
-            before, last = value, byte
-            value = (value ^ np.uint64(byte)) * _PRIME
-            size += 1
-        elif size:
-            title[found] = _word_key(value, before, last)
-            found += 1
-            value, before, last, size = _FNV, _FNV, np.uint8(0), 0
-        at += 1
-    return found
-
-
-@piece
-def _note_word(
-    value: Scalar,
-    before: Scalar,
-    last: Scalar,
-    size: Scalar,
-    keys: Array,
-    values: Array,
-    title: Array,
-    titled: Scalar,
-    stats: Array,
-) -> None:
-    stats[_B_WORDS] += 1
-    key = _word_key(value, before, last)
-    groups = _look_up(keys, values, key)
-    stats[_B_GROUPS] |= groups
-    stats[_B_FUNCTION] += groups >> _GROUP_FUNCTION & 1
-    stats[_B_FOREIGN] += groups >> _GROUP_FOREIGN & 1
-    for number in range(titled):
-        if title[number] == key:
-            stats[_B_TITLE] += 1
-            break
-
-
-@piece
-def _count_run(
-    src: Array, at: Scalar, end: Scalar, keys: Array, values: Array, title: Array, titled: Scalar, stats: Array
-) -> None:
-    """Adds what one run of text holds to its block's counts. An entity counts as one character."""
-    last: Scalar = np.uint8(0)
-    value, before, size = _FNV, _FNV, 0
-    whole = np.uint64(stats[_B_HASH])
-    while at < end:
-        byte = src[at]
-        if byte == 38:
-            stop = at + 1
-            while stop < end and stop < at + 10 and src[stop] != 59 and src[stop] > 32:
-                stop += 1
-            if stop < end and src[stop] == 59:
-                if size:
-                    _note_word(value, before, last, size, keys, values, title, titled, stats)
-                    value, before, last, size = _FNV, _FNV, np.uint8(0), 0
-                if stop > at + 4 and (src[at + 1] | 32) == 99 and (src[at + 2] | 32) == 111 and src[at + 3] == 112:
-                    stats[_B_COPYRIGHT] += 1
-                if stop > at + 4 and (src[at + 1] | 32) == 101 and (src[at + 2] | 32) == 117:
-                    stats[_B_PRICE] += 1
-                at = stop + 1
-                stats[_B_CHARS] += 1
-                continue
-        lower = byte + np.uint8(32) if 65 <= byte <= 90 else byte
-        if 97 <= lower <= 122 or 48 <= byte <= 57 or byte >= 0xC3 and byte != 0xE2 and byte != 0xE3 and byte != 0xEF:
-            if byte >= 0xE4 and byte <= 0xED and at + 2 < end:
-                stats[_B_CJK] += 1
-                stats[_B_WORDS] += 1
-                stats[_B_CHARS] += 1
-                whole = (whole ^ np.uint64(src[at + 1])) * _PRIME
-                whole = (whole ^ np.uint64(src[at + 2])) * _PRIME
-                stats[_B_LAST] = 1
-                at += 3
-                continue
-            if byte >= 128:
-                stats[_B_OTHER] += 1
-                stats[_B_CHARS] += 1
-                before, last = value, byte
-                value = (value ^ np.uint64(byte)) * _PRIME
-                at += 1
-                if at < end and src[at] >= 128 and src[at] < 0xC0:
-                    value = (value ^ np.uint64(src[at])) * _PRIME
-                    at += 1
-                whole = (whole ^ value) * _PRIME
-                size += 1
-                stats[_B_LAST] = 1
-                continue
-            if stats[_B_FIRST] == 0:
-                stats[_B_FIRST] = byte
-            before, last = value, lower
-            value = (value ^ np.uint64(lower)) * _PRIME
-            whole = (whole ^ np.uint64(lower)) * _PRIME
-            size += 1
-            stats[_B_CHARS] += 1
-            stats[_B_CAPITALS] += byte != lower
-            stats[_B_DIGITS] += byte <= 57
-            stats[_B_LAST] = 1
-            at += 1
-            continue
-        if size:
-            _note_word(value, before, last, size, keys, values, title, titled, stats)
-            value, before, last, size = _FNV, _FNV, np.uint8(0), 0
-        if byte == 32 or 9 <= byte <= 13:
-            if at == 0 or src[at - 1] > 32:
-                stats[_B_CHARS] += 1
-            at += 1
-            continue
-        stats[_B_CHARS] += 1 if byte < 128 or byte >= 0xC0 else 0
-        if byte == 46 or byte == 33 or byte == 63 or byte == 58:
-            if at + 1 >= end or src[at + 1] <= 60:
-                stats[_B_STOPS] += 1
-                stats[_B_LAST] = 2
-        elif byte == 44 or byte == 59:
-            stats[_B_COMMAS] += 1
-            stats[_B_LAST] = 1
-        elif byte == 36:
-            stats[_B_PRICE] += 1
-        elif byte == 124 or byte == 62:
-            stats[_B_BARS] += 1
-        elif byte == 0xC2 and at + 1 < end:
-            if src[at + 1] == 0xA9:
-                stats[_B_COPYRIGHT] += 1
-            elif src[at + 1] == 0xA3:
-                stats[_B_PRICE] += 1
-            at += 1
-        elif byte == 0xE2 and at + 2 < end:
-            if src[at + 1] == 0x82 and src[at + 2] == 0xAC:
-                stats[_B_PRICE] += 1
-            at += 2
-        elif byte == 0xE3 and at + 2 < end:
-            if src[at + 1] == 0x80 and src[at + 2] == 0x82:
-                stats[_B_STOPS] += 1
-                stats[_B_LAST] = 2
-            elif src[at + 1] == 0x80:
-                stats[_B_COMMAS] += 1
-            else:
-                stats[_B_CJK] += 1
-                stats[_B_WORDS] += 1
-                whole = (whole ^ np.uint64(src[at + 2])) * _PRIME
-                stats[_B_LAST] = 1
-            at += 2
-        elif byte == 0xEF and at + 2 < end:
-            if src[at + 1] == 0xBC and (src[at + 2] == 0x81 or src[at + 2] == 0x9F or src[at + 2] == 0x9A):
-                stats[_B_STOPS] += 1
-                stats[_B_LAST] = 2
-            elif src[at + 1] == 0xBC and (src[at + 2] == 0x8C or src[at + 2] == 0x9B):
-                stats[_B_COMMAS] += 1
-            at += 2
-        at += 1
-    if size:
-        _note_word(value, before, last, size, keys, values, title, titled, stats)
-    stats[_B_HASH] = np.int64(whole)
-
-
-@kernel
-def _count(
-    src: Array,
-    starts: Array,
-    ends: Array,
-    elements: Array,
-    kinds: Array,
-    marks: Array,
-    first: Array,
-    last: Array,
-    keys: Array,
-    values: Array,
-    title: Array,
-    title_start: Scalar,
-    title_end: Scalar,
-    stats: Array,
-    sums: Array,
-) -> None:
-    titled = _title_words(src, title_start, title_end, title)
-    for block in range(len(first)):
-        row = stats[block]
-        row[_B_HASH] = np.int64(_FNV)
-        for run in range(first[block], last[block]):
-            chars, words, stops, commas = row[_B_CHARS], row[_B_WORDS], row[_B_STOPS], row[_B_COMMAS]
-            digits, function = row[_B_DIGITS], row[_B_FUNCTION]
-            _count_run(src, starts[run], ends[run], keys, values, title, titled, row)
-            mark = marks[elements[run]]
-            added = row[_B_CHARS] - chars
-            linked = added if mark & _M_LINK else 0
-            row[_B_LINKS] += linked
-            row[_B_LINK_RUNS] += 1 if linked else 0
-            if kinds[run] == PREFORMATTED:
-                row[_B_PRE] = 1
-            total = sums[run + 1]
-            for column in range(_N_SUMS):
-                total[column] = sums[run, column]
-            total[_CHARS] += added
-            total[_WORDS] += row[_B_WORDS] - words
-            total[_LINKS] += linked
-            total[_MARKS] += row[_B_STOPS] - stops + row[_B_COMMAS] - commas
-            total[_STOPS] += row[_B_STOPS] - stops
-            total[_DIGITS] += row[_B_DIGITS] - digits
-            total[_FUNCTION] += row[_B_FUNCTION] - function
-            total[_PARAGRAPHS] += added if mark & _M_P else 0
-            total[_ITEMS] += added if mark & _M_ITEM else 0
-            total[_CELLS] += added if mark & _M_TD else 0
-            total[_PRE] += added if mark & _M_PRE else 0
-            total[_BLOCKS] += run == first[block]
+    return Blocks(first, last, element, stats[:, B_WORDS].copy(), twin, features)
 
 
 @piece
@@ -367,30 +166,30 @@ def _sum(sums: Array, first: Scalar, last: Scalar, column: Scalar) -> Scalar:
 
 @piece
 def _write_seen(row: Array, stats: Array, runs: Scalar, repeats: Scalar) -> None:
-    chars, words = max(stats[_B_CHARS], 1), max(stats[_B_WORDS], 1)
-    row[0] = np.log1p(stats[_B_CHARS])
-    row[1] = np.log1p(stats[_B_WORDS])
+    chars, words = max(stats[B_CHARS], 1), max(stats[B_WORDS], 1)
+    row[0] = np.log1p(stats[B_CHARS])
+    row[1] = np.log1p(stats[B_WORDS])
     row[2] = chars / words
-    row[3] = stats[_B_LINKS] / chars
-    row[4] = min(stats[_B_STOPS], 30)
-    row[5] = min(stats[_B_COMMAS], 30)
-    row[6] = (stats[_B_STOPS] + stats[_B_COMMAS]) / chars
-    row[7] = stats[_B_LAST] == 2
-    row[8] = 65 <= stats[_B_FIRST] <= 90
-    row[9] = stats[_B_CAPITALS] / chars
-    row[10] = stats[_B_DIGITS] / chars
+    row[3] = stats[B_LINKS] / chars
+    row[4] = min(stats[B_STOPS], 30)
+    row[5] = min(stats[B_COMMAS], 30)
+    row[6] = (stats[B_STOPS] + stats[B_COMMAS]) / chars
+    row[7] = stats[B_LAST] == 2
+    row[8] = 65 <= stats[B_FIRST] <= 90
+    row[9] = stats[B_CAPITALS] / chars
+    row[10] = stats[B_DIGITS] / chars
     row[11] = min(runs, 50)
-    row[12] = min(stats[_B_PRICE], 3)
-    row[13] = stats[_B_FUNCTION] / words
-    row[14] = stats[_B_FOREIGN] / words
-    row[15] = min(stats[_B_COPYRIGHT], 1)
-    row[16] = min(stats[_B_BARS], 5)
-    row[17] = stats[_B_CJK] / chars
-    row[18] = stats[_B_OTHER] / chars
+    row[12] = min(stats[B_PRICE], 3)
+    row[13] = stats[B_FUNCTION] / words
+    row[14] = stats[B_FOREIGN] / words
+    row[15] = min(stats[B_COPYRIGHT], 1)
+    row[16] = min(stats[B_BARS], 5)
+    row[17] = stats[B_CJK] / chars
+    row[18] = stats[B_OTHER] / chars
     row[19] = min(repeats, 10)
-    row[20] = stats[_B_TITLE] / words
-    row[21] = stats[_B_PRE]
-    row[22] = min(stats[_B_LINK_RUNS], 30)
+    row[20] = stats[B_TITLE] / words
+    row[21] = stats[B_PRE]
+    row[22] = min(stats[B_LINK_RUNS], 30)
 
 
 @piece
@@ -414,17 +213,17 @@ def _write_levels(
     """Of the element and of the next ancestors that hold more text than the one before: size, links, marks."""
     size = -1
     for _level in range(_LEVELS):
-        while parents[element] >= 0 and _sum(sums, first_run[element], last_run[element], _CHARS) <= size:
+        while parents[element] >= 0 and _sum(sums, first_run[element], last_run[element], SUM_CHARS) <= size:
             element = parents[element]
         first, last = first_run[element], last_run[element]
-        size = _sum(sums, first, last, _CHARS)
+        size = _sum(sums, first, last, SUM_CHARS)
         chars = max(size, 1)
         row[at] = np.log1p(size)
-        row[at + 1] = _sum(sums, first, last, _LINKS) / chars
+        row[at + 1] = _sum(sums, first, last, SUM_LINKS) / chars
         row[at + 2] = size / page_chars
-        row[at + 3] = _sum(sums, first, last, _MARKS) / chars
-        row[at + 4] = _sum(sums, first, last, _PARAGRAPHS) / chars
-        row[at + 5] = np.log1p(_sum(sums, first, last, _BLOCKS))
+        row[at + 3] = _sum(sums, first, last, SUM_MARKS) / chars
+        row[at + 4] = _sum(sums, first, last, SUM_PARAGRAPHS) / chars
+        row[at + 5] = np.log1p(_sum(sums, first, last, SUM_BLOCKS))
         row[at + 6] = tags[element]
         at += 7
 
@@ -452,11 +251,11 @@ def _write_twins(
             most, level, chosen = siblings[element], height, element
         element = parents[element]
     first, last = first_run[chosen], last_run[chosen]
-    size = _sum(sums, first, last, _CHARS)
+    size = _sum(sums, first, last, SUM_CHARS)
     row[at] = np.log1p(most)
     row[at + 1] = level
     row[at + 2] = np.log1p(size)
-    row[at + 3] = _sum(sums, first, last, _LINKS) / max(size, 1)
+    row[at + 3] = _sum(sums, first, last, SUM_LINKS) / max(size, 1)
     row[at + 4] = size * most / page_chars
 
 
@@ -474,11 +273,11 @@ def _near_words(words: Array, parents: Array, element: Scalar) -> Scalar:
 @piece
 def _path_key(signature: Array, parents: Array, element: Scalar) -> Scalar:
     """What an element looks like together with its three nearest ancestors: the same for blocks of one template."""
-    key: Scalar = _FNV
+    key: Scalar = FNV
     for _ in range(4):
         if element < 0:
             break
-        key = (key ^ signature[element]) * _PRIME
+        key = (key ^ signature[element]) * PRIME
         element = parents[element]
     return np.int64(key)
 
@@ -495,10 +294,10 @@ def _write_page(
     elements: Scalar,
 ) -> None:
     total = sums[-1]
-    chars, blocks = max(total[_CHARS], 1), max(len(stats), 1)
+    chars, blocks = max(total[SUM_CHARS], 1), max(len(stats), 1)
     headings, prices = 0, 0
     for block in range(len(stats)):
-        prices += stats[block, _B_PRICE] > 0
+        prices += stats[block, B_PRICE] > 0
     articles, forms, comments, cards, messages, products = 0, 0, 0, 0, 0, 0
     for element in range(len(tags)):
         articles += tags[element] == _ARTICLE
@@ -507,27 +306,27 @@ def _write_page(
         cards += words[element] & _W_CARD != 0
         messages += words[element] & _W_MESSAGE != 0
         products += words[element] & _W_PRODUCT != 0
-    page[0] = np.log1p(total[_CHARS])
+    page[0] = np.log1p(total[SUM_CHARS])
     page[1] = np.log1p(blocks)
-    page[2] = total[_LINKS] / chars
-    page[3] = total[_PARAGRAPHS] / chars
-    page[4] = total[_ITEMS] / chars
-    page[5] = total[_CELLS] / chars
+    page[2] = total[SUM_LINKS] / chars
+    page[3] = total[SUM_PARAGRAPHS] / chars
+    page[4] = total[SUM_ITEMS] / chars
+    page[5] = total[SUM_CELLS] / chars
     page[6] = headings / blocks
     page[7] = min(articles, 40)
     page[8] = min(forms, 10)
     page[9] = prices / blocks
     page[10] = num_good / blocks
     page[11] = np.log1p(longest)
-    page[12] = total[_PRE] / chars
+    page[12] = total[SUM_PRE] / chars
     page[13] = np.log1p(comments)
     page[14] = np.log1p(cards)
     page[15] = np.log1p(messages)
     page[16] = np.log1p(products)
     page[17] = chars / blocks
-    page[18] = total[_STOPS] / chars
-    page[19] = total[_DIGITS] / chars
-    page[20] = total[_FUNCTION] / max(total[_WORDS], 1)
+    page[18] = total[SUM_STOPS] / chars
+    page[19] = total[SUM_DIGITS] / chars
+    page[20] = total[SUM_FUNCTION] / max(total[SUM_WORDS], 1)
 
 
 @kernel
@@ -556,27 +355,27 @@ def _describe(
     features: Array,
 ) -> None:
     size = len(first)
-    page_chars = max(sums[-1, _CHARS], 1)
+    page_chars = max(sums[-1, SUM_CHARS], 1)
     for number in range(1, len(tags)):
         depths[number] = depths[parents[number]] + 1
         if last_run[number] > first_run[number]:
-            siblings[number] = _add(keys, counts, (signature[number] ^ np.uint64(parents[number])) * _PRIME, 0)
+            siblings[number] = _add(keys, counts, (signature[number] ^ np.uint64(parents[number])) * PRIME, 0)
     for number in range(1, len(tags)):
         siblings[number] = counts[siblings[number], 0] if last_run[number] > first_run[number] else 0
     keys[:] = 0
     counts[:] = 0
     num_good, longest, first_good, last_good = 0, 0, size, -1
     for block in range(size):
-        repeats[block] = _add(keys, counts, np.uint64(stats[block, _B_HASH]), 0)
+        repeats[block] = _add(keys, counts, np.uint64(stats[block, B_HASH]), 0)
         holder = run_element[first[block]]
         while parents[holder] >= 0 and (
             last_run[holder] < last[block] or first_run[holder] > first[block] or not flags[tags[holder]] & BLOCK
         ):
             holder = parents[holder]
         element[block] = holder
-        chars = stats[block, _B_CHARS]
+        chars = stats[block, B_CHARS]
         longest = max(longest, chars)
-        if chars >= _GOOD_CHARS and stats[block, _B_LINKS] < _GOOD_LINKS * chars:
+        if chars >= _GOOD_CHARS and stats[block, B_LINKS] < _GOOD_LINKS * chars:
             num_good += 1
             first_good = min(first_good, block)
             last_good = block
@@ -587,7 +386,7 @@ def _describe(
         twin[block] = _path_key(signature, parents, holder)
         _write_seen(row, stat, last[block] - first[block], counts[repeats[block], 0])
         at = _N_SEEN
-        _write_bits(row, at, stat[_B_GROUPS], _N_TEXT)
+        _write_bits(row, at, stat[B_GROUPS], _N_TEXT)
         at += _N_TEXT
         _write_bits(row, at, marks[innermost], _N_MARKS)
         at += _N_MARKS
@@ -597,12 +396,12 @@ def _describe(
         at += _N_CLASS
         _write_levels(row, at, tags, parents, first_run, last_run, sums, page_chars, holder)
         at += 7 * _LEVELS
-        if marks[innermost] & _M_HEADING:
-            from_heading, heading_chars = 0, stat[_B_CHARS]
+        if marks[innermost] & M_HEADING:
+            from_heading, heading_chars = 0, stat[B_CHARS]
             headings += 1
-        if marks[innermost] & _M_H1 and from_h1 < 0:
+        if marks[innermost] & M_H1 and from_h1 < 0:
             from_h1 = 0
-        good = stat[_B_CHARS] >= _GOOD_CHARS and stat[_B_LINKS] < _GOOD_LINKS * stat[_B_CHARS]
+        good = stat[B_CHARS] >= _GOOD_CHARS and stat[B_LINKS] < _GOOD_LINKS * stat[B_CHARS]
         from_good = 0 if good else from_good + 1
         row[at] = block / size
         row[at + 1] = np.log1p(chars_before)
@@ -619,7 +418,7 @@ def _describe(
         row[at + 13] = np.log1p(max(first_good - block, 0)) if num_good else -1
         row[at + 14] = np.log1p(max(block - last_good, 0)) if num_good else -1
         _write_twins(row, at + 17, parents, signature, first_run, last_run, siblings, sums, page_chars, holder)
-        chars_before += stat[_B_CHARS]
+        chars_before += stat[B_CHARS]
         from_heading += 1
         if from_h1 >= 0:
             from_h1 += 1
@@ -650,22 +449,22 @@ def _write_neighbours(
     to_good = 99
     for block in range(size - 1, -1, -1):
         row = features[block]
-        good = stats[block, _B_CHARS] >= _GOOD_CHARS and stats[block, _B_LINKS] < _GOOD_LINKS * stats[block, _B_CHARS]
+        good = stats[block, B_CHARS] >= _GOOD_CHARS and stats[block, B_LINKS] < _GOOD_LINKS * stats[block, B_CHARS]
         to_good = 0 if good else to_good + 1
         row[at + 12] = min(to_good, 50)
         low, high = first[max(block - 4, 0)], last[min(block + 4, size - 1)]
-        near = _sum(sums, low, high, _CHARS)
+        near = _sum(sums, low, high, SUM_CHARS)
         row[at + 15] = np.log1p(near)
-        row[at + 16] = _sum(sums, low, high, _LINKS) / max(near, 1)
+        row[at + 16] = _sum(sums, low, high, SUM_LINKS) / max(near, 1)
         place = at + 22
         for step in (-2, -1, 1, 2):
             other = block + step
             if 0 <= other < size:
-                chars = stats[other, _B_CHARS]
+                chars = stats[other, B_CHARS]
                 row[place] = np.log1p(chars)
-                row[place + 1] = stats[other, _B_LINKS] / max(chars, 1)
-                row[place + 2] = marks[run_element[first[other]]] & _M_HEADING != 0
-                row[place + 3] = min(stats[other, _B_STOPS], 5)
+                row[place + 1] = stats[other, B_LINKS] / max(chars, 1)
+                row[place + 2] = marks[run_element[first[other]]] & M_HEADING != 0
+                row[place + 3] = min(stats[other, B_STOPS], 5)
                 row[place + 4] = parents[element[other]] == parents[element[block]]
             else:
                 row[place] = -1

@@ -1,17 +1,20 @@
 """How the page kernels are compiled: without the interpreter lock, kept on disk for the next process.
 
 They allocate nothing and return no array, so numba keeps no reference counts in them; what they fill is made by their
-callers. A kernel calls only pieces of its own file, because numba's cache does not see a change in another.
+callers. Pieces stand in files of their own, and numba notices changes in a kernel's file alone: so the kernels of each
+state of this folder's sources are kept apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from storage.kernels import prepare_kernel_cache
 
-prepare_kernel_cache()
+_KERNELS = prepare_kernel_cache()
 
 import numba  # noqa: E402  numba reads the cache folder when it is imported
 
@@ -21,9 +24,18 @@ Scalar = Any
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
+def _folder() -> Path:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return _KERNELS / f"pages-{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()[:16]}"
+
+
 def kernel(function: Function) -> Function:
     """Compile `function` at its first call, and keep the result in the user's kernel folder."""
-    return cast(Function, numba.njit(**_OPTIONS, cache=True)(function))
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder())
+    try:
+        return cast(Function, numba.njit(**_OPTIONS, cache=True)(function))
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 def piece(function: Function) -> Function:

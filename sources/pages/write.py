@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sources.pages.blocks import Blocks
+from sources.pages.elements import LINE_BREAK, SPACE_BEFORE
 from sources.pages.names import MARKS, TAG
-from sources.pages.scan import LINE_BREAK, PREFORMATTED, SPACE_BEFORE, TEX, Scan
+from sources.pages.scan import PREFORMATTED, TEX, Scan
 
 Array = npt.NDArray[Any]
 _ITEM, _CELL, _PRE = (1 << list(MARKS).index(name) for name in ("item", "td", "pre"))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sources.pages.elements import BLOCK_BREAK, LINE_BREAK, MAX_DEPTH, SPACE_BEFORE
 from sources.pages.names import TAG
-from sources.pages.scan import BLOCK_BREAK, LINE_BREAK, MAX_DEPTH, SPACE_BEFORE, TEX, Scan, scan_page
+from sources.pages.scan import TEX, Scan, scan_page
 
 NAMES = list(TAG)
 
@@ -83,6 +84,10 @@ def test_blanks_count_in_preformatted_text() -> None:
 def test_a_formula_is_its_tex(html: str) -> None:
     scan = scan_page(f"a {html} b".encode())
     assert runs(scan) == ["a ", "x^2", " b"] and scan.run_kind[1] == TEX
+
+
+def test_nothing_but_formulas() -> None:
+    assert runs(scan_page(b"a<math alttext=x></math>" * 1000)) == ["a", "x"] * 1000
 
 
 def test_a_formula_without_tex_is_its_symbols() -> None:
