@@ -104,8 +104,8 @@ def ingest(raw: RawInput, config: IngestConfig) -> Iterator[Batch]:
 
 def ingest_identity(kind: Kind, config: IngestConfig) -> str:
     """What besides the input's bytes and name decides its documents: version, config, the libraries that read it."""
-    needed = _PACKAGES[kind] + (html.UNION_PACKAGES if kind == "warc" and config.extraction == "union" else ())
-    packages = package_versions(needed)
+    with_libraries = kind in ("warc", "captures") and config.extraction == "union"
+    packages = package_versions(_PACKAGES[kind] + (html.UNION_PACKAGES if with_libraries else ()))
     return fingerprint({"stage": STAGE, "version": VERSION, "config": config, "kind": kind, "packages": packages})
 
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from sources.html import Page
-from sources.reading import Extraction
+from sources.reading import Extraction, ReadConfig
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SERVE = "from sources.sandbox import serve; serve()"
@@ -45,6 +45,11 @@ class PageExtractor:
         self._cpu_seconds = cpu_seconds
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def as_configured(cls, config: ReadConfig) -> Self:
+        """The extractor that a reader of web pages is asked for."""
+        return cls(cpu_seconds=config.page_cpu_seconds, memory_bytes=config.page_memory_bytes, mode=config.extraction)
 
     def __enter__(self) -> Self:
         return self

@@ -51,8 +51,7 @@ class _Message:
 
 def read_warc(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     """Documents of the responses, resources and conversions in a WARC file."""
-    seconds, memory = config.page_cpu_seconds, config.page_memory_bytes
-    with PageExtractor(cpu_seconds=seconds, memory_bytes=memory, mode=config.extraction) as extractor:
+    with PageExtractor.as_configured(config) as extractor:
         for record in _records(raw, config):
             yield read_record(record, raw, config, extractor)
 

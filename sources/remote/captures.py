@@ -37,7 +37,7 @@ Wanted = Capture | Failure | Skipped
 def read_captures(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     """Documents of the records that an index, or a list of addresses, names."""
     with (
-        PageExtractor(cpu_seconds=config.page_cpu_seconds, memory_bytes=config.page_memory_bytes) as extractor,
+        PageExtractor.as_configured(config) as extractor,
         ThreadPoolExecutor(WINDOW) as fetching,
     ):
         for wanted, data in _fetched(raw, _wanted(raw, config), fetching):
