@@ -18,7 +18,8 @@ MAX_DEPTH = 256
 NO_BREAK, LINE_BREAK, BLOCK_BREAK, CELL_BREAK = 0, 1, 2, 3
 SPACE_BEFORE = 8
 """What stands between a run and the one before it; a bit says that white space does, too."""
-N_ELEMENTS, N_RUNS, N_NOTES, BREAK, TOP = range(5)
+N_ELEMENTS, N_RUNS, N_NOTES, BREAK, TOP, SPACE = range(6)
+"""Places of the state: counters, what stands before the next run, how many elements are open."""
 
 _HTML, _BODY, _P, _LI, _A, _DT, _DD = (TAG[name] for name in ("html", "body", "p", "li", "a", "dt", "dd"))
 _TR, _TD, _TH, _TABLE, _OPTION = (TAG[name] for name in ("tr", "td", "th", "table", "option"))
@@ -177,10 +178,10 @@ def add_run(runs: Runs, stack: Array, state: Array, start: Scalar, end: Scalar, 
     runs.start[number] = start
     runs.end[number] = end
     runs.element[number] = stack[state[TOP] - 1]
-    runs.between[number] = state[BREAK]
+    runs.between[number] = state[BREAK] | state[SPACE]
     runs.kind[number] = kind
     state[N_RUNS] += 1
-    state[BREAK] = NO_BREAK
+    state[BREAK], state[SPACE] = NO_BREAK, 0
 
 
 @piece

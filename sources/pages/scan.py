@@ -25,6 +25,8 @@ from sources.pages.elements import (
     N_ELEMENTS,
     N_NOTES,
     N_RUNS,
+    NO_BREAK,
+    SPACE,
     SPACE_BEFORE,
     TOP,
     Elements,
@@ -120,7 +122,7 @@ def scan_page(data: bytes) -> Scan:
     elements = Elements(tag, parent, marks, words, above, np.empty(room, np.uint64), first_run, last_run)
     start, end, holder = (np.empty(2 * room, np.int32) for _ in range(3))
     runs = Runs(start, end, holder, np.empty(2 * room, np.int8), np.empty(2 * room, np.int8))
-    notes, state = np.empty((MAX_NOTES, 3), np.int32), np.zeros(5, np.int64)
+    notes, state = np.empty((MAX_NOTES, 3), np.int32), np.zeros(6, np.int64)
     scratch = Scratch(np.empty(MAX_DEPTH + 1, np.int32), np.zeros(5, np.int64), np.zeros(9, np.int64), state)
     _scan(np.frombuffer(data, np.uint8), _KNOWN, elements, runs, notes, scratch)
     count, read = int(state[N_ELEMENTS]), int(state[N_RUNS])
@@ -226,100 +228,115 @@ def _read_attributes(src: Array, at: Scalar, tag: Scalar, known: Known, scratch:
     facts[_SIGNATURE] = np.int64((value ^ np.uint64(tag)) * PRIME)
 
 
+@piece
+def _read_text(src: Array, at: Scalar, elements: Elements, runs: Runs, scratch: Scratch) -> Scalar:
+    """The text up to the next markup: a run, if it is shown and is more than white space. Where that markup begins."""
+    start, size, state = at, len(src), scratch.state
+    at = find_byte(src, at, 60)
+    while at + 1 < size and not starts_markup(src[at + 1]):
+        at = find_byte(src, at + 1, 60)
+    if at + 1 >= size:
+        at = size
+    mark = elements.marks[scratch.stack[state[TOP] - 1]]
+    if at > start and not mark & UNSHOWN:
+        if mark & _PRE_MARK:
+            add_run(runs, scratch.stack, state, start, at, PREFORMATTED)
+        elif has_text(src, start, at):
+            add_run(runs, scratch.stack, state, start, at, TEXT)
+        else:
+            state[SPACE] = SPACE_BEFORE
+    return at
+
+
+@piece
+def _note_tag(notes: Array, state: Array, tag: Scalar, start: Scalar, end: Scalar) -> None:
+    if tag == _META:
+        add_note(notes, state, NOTE_META, start, end)
+    elif tag == _LINK:
+        add_note(notes, state, NOTE_LINK, start, end)
+    elif tag == _HTML:
+        add_note(notes, state, NOTE_HTML, start, end)
+    elif tag == _TIME:
+        add_note(notes, state, NOTE_TIME, start, end)
+
+
+@piece
+def _read_formula(
+    src: Array, at: Scalar, tag: Scalar, raw_end: Scalar, elements: Elements, runs: Runs, scratch: Scratch
+) -> Scalar:
+    """The TeX of a formula whose start tag ends before `at`, as a run; whether it has any."""
+    facts, state = scratch.facts, scratch.state
+    if tag == _SCRIPT:
+        facts[_HAS_TEX], facts[_TEX_START], facts[_TEX_END] = facts[_IS_TEX], at, raw_end
+    elif not facts[_HAS_TEX]:
+        _find_annotation(src, at, facts)
+    if not facts[_HAS_TEX] or elements.marks[scratch.stack[state[TOP] - 1]] & UNSHOWN:
+        return False
+    add_run(runs, scratch.stack, state, facts[_TEX_START], facts[_TEX_END], TEX)
+    return True
+
+
+@piece
+def _read_start(
+    src: Array, at: Scalar, name: Scalar, after: Scalar, tag: Scalar, known: Known, elements: Elements, runs: Runs,
+    notes: Array, scratch: Scratch,
+) -> Scalar:  # fmt: skip
+    """A start tag at `at` whose name is `name` to `after`; of an element without markup, all of it. Where to go on."""
+    size, flag, stack, facts, state = len(src), known.flags[tag], scratch.stack, scratch.facts, scratch.state
+    _read_attributes(src, after, tag, known, scratch, notes)
+    start, at = at, min(facts[_TAG_END] + 1, size)
+    _note_tag(notes, state, tag, start, at)
+    if tag == _HTML or tag == _HEAD or (tag == _BODY and state[TOP] > 1 and elements.tag[stack[1]] == _BODY):
+        return at
+    if flag & VOID:
+        note_break(state, LINE_BREAK if tag == _BR else BLOCK_BREAK if flag & BLOCK else NO_BREAK)
+        return at
+    close_implied(elements, known.flags, stack, state, tag)
+    if flag & BLOCK:
+        note_break(state, CELL_BREAK if tag == _TD or tag == _TH else BLOCK_BREAK)
+    raw_end = find_raw_end(src, at, name, after) if flag & RAW else at
+    mark = known.tag_marks[tag] | facts[_MARK]
+    if (tag == _MATH or tag == _SCRIPT) and _read_formula(src, at, tag, raw_end, elements, runs, scratch):
+        mark |= UNSHOWN
+    if tag == _TITLE and not elements.marks[stack[state[TOP] - 1]] & UNSHOWN:
+        add_note(notes, state, NOTE_TITLE, at, raw_end)
+    elif tag == _SCRIPT and facts[_IS_JSON]:
+        add_note(notes, state, NOTE_JSON, at, raw_end)
+    if flag & RAW and flag & UNSEEN:
+        return min(size, find_byte(src, raw_end, 62) + 1)
+    open_element(elements, stack, state, tag, facts[_OWN], mark, np.uint64(facts[_SIGNATURE]))
+    if flag & RAW and raw_end > at:
+        add_run(runs, stack, state, at, raw_end, PREFORMATTED)
+    return raw_end
+
+
+@piece
+def _read_tag(
+    src: Array, at: Scalar, known: Known, elements: Elements, runs: Runs, notes: Array, scratch: Scratch
+) -> Scalar:
+    """The start or end tag at `at`; where to go on."""
+    closing = src[at + 1] == 47
+    name = at + 2 if closing else at + 1
+    after, stop = name, min(len(src), name + 40)
+    while after < stop and not is_space(src[after]) and src[after] != 62 and src[after] != 47:
+        after += 1
+    tag = look_up(known.tag_keys, known.tag_values, hash_tag(src, name, after))
+    if not closing:
+        return _read_start(src, at, name, after, tag, known, elements, runs, notes, scratch)
+    if tag == _BR:
+        note_break(scratch.state, LINE_BREAK)
+    if after > name:
+        close_tag(elements, known.flags, scratch.stack, scratch.state, tag)
+    return find_byte(src, after, 62) + 1
+
+
 @kernel
 def _scan(src: Array, known: Known, elements: Elements, runs: Runs, notes: Array, scratch: Scratch) -> None:
-    size = len(src)
-    flags, stack, facts, state = known.flags, scratch.stack, scratch.facts, scratch.state
     at: Scalar = 0
-    space = False
-    open_element(elements, stack, state, _HTML, 0, 0, np.uint64(0))
-    while at < size:
-        start = at
-        at = find_byte(src, at, 60)
-        while at + 1 < size and not starts_markup(src[at + 1]):
-            at = find_byte(src, at + 1, 60)
-        if at + 1 >= size:
-            at = size
-        if at > start:
-            top = stack[state[TOP] - 1]
-            if not elements.marks[top] & UNSHOWN:
-                in_pre = elements.marks[top] & _PRE_MARK
-                if in_pre or has_text(src, start, at):
-                    kind = PREFORMATTED if in_pre else TEXT
-                    add_run(runs, stack, state, start, at, kind)
-                    if space:
-                        runs.between[state[N_RUNS] - 1] |= SPACE_BEFORE
-                    space = False
-                else:
-                    space = True
-        if at >= size:
-            break
-        if src[at + 1] == 33 or src[at + 1] == 63:
-            at = skip_markup(src, at)
-            continue
-        closing = src[at + 1] == 47
-        name = at + 2 if closing else at + 1
-        after = name
-        while after < size and not is_space(src[after]) and src[after] != 62 and src[after] != 47 and after < name + 40:
-            after += 1
-        if closing and after == name:
-            at = find_byte(src, after, 62) + 1
-            continue
-        tag = look_up(known.tag_keys, known.tag_values, hash_tag(src, name, after))
-        if closing:
-            close_tag(elements, flags, stack, state, tag)
-            if tag == _BR:
-                note_break(state, LINE_BREAK)
-            at = find_byte(src, after, 62) + 1
-            continue
-        _read_attributes(src, after, tag, known, scratch, notes)
-        end = facts[_TAG_END] + 1
-        if tag == _META:
-            add_note(notes, state, NOTE_META, at, min(end, size))
-        elif tag == _LINK:
-            add_note(notes, state, NOTE_LINK, at, min(end, size))
-        elif tag == _HTML:
-            add_note(notes, state, NOTE_HTML, at, min(end, size))
-        elif tag == _TIME:
-            add_note(notes, state, NOTE_TIME, at, min(end, size))
-        at = end
-        if tag == _HTML or tag == _HEAD or (tag == _BODY and state[TOP] > 1 and elements.tag[stack[1]] == _BODY):
-            continue
-        flag = flags[tag]
-        if flag & VOID:
-            if tag == _BR:
-                note_break(state, LINE_BREAK)
-            elif flag & BLOCK:
-                note_break(state, BLOCK_BREAK)
-            continue
-        close_implied(elements, flags, stack, state, tag)
-        if flag & BLOCK:
-            note_break(state, CELL_BREAK if tag == _TD or tag == _TH else BLOCK_BREAK)
-        mark = known.tag_marks[tag] | facts[_MARK]
-        if tag == _MATH or tag == _SCRIPT and facts[_IS_TEX]:
-            if tag == _SCRIPT:
-                facts[_TEX_START] = at
-                facts[_TEX_END] = find_raw_end(src, at, name, after)
-                facts[_HAS_TEX] = 1
-            elif not facts[_HAS_TEX]:
-                _find_annotation(src, at, facts)
-            if facts[_HAS_TEX] and not elements.marks[stack[state[TOP] - 1]] & UNSHOWN:
-                add_run(runs, stack, state, facts[_TEX_START], facts[_TEX_END], TEX)
-                mark |= UNSHOWN
-        raw_end = np.int64(-1)
-        if flag & RAW:
-            raw_end = find_raw_end(src, at, name, after)
-            if tag == _TITLE and not elements.marks[stack[state[TOP] - 1]] & UNSHOWN:
-                add_note(notes, state, NOTE_TITLE, at, raw_end)
-            elif tag == _SCRIPT and facts[_IS_JSON]:
-                add_note(notes, state, NOTE_JSON, at, raw_end)
-        if raw_end >= 0 and flag & UNSEEN:
-            at = min(size, find_byte(src, raw_end, 62) + 1)
-            continue
-        open_element(elements, stack, state, tag, facts[_OWN], mark, np.uint64(facts[_SIGNATURE]),
-        )  # fmt: skip
-        if raw_end >= 0:
-            if raw_end > at:
-                add_run(runs, stack, state, at, raw_end, PREFORMATTED)
-            at = raw_end
-    close_to(elements, flags, stack, state, 0)
+    open_element(elements, scratch.stack, scratch.state, _HTML, 0, 0, np.uint64(0))
+    while at < len(src):
+        at = _read_text(src, at, elements, runs, scratch)
+        if at < len(src):
+            other = src[at + 1] == 33 or src[at + 1] == 63
+            at = skip_markup(src, at) if other else _read_tag(src, at, known, elements, runs, notes, scratch)
+    close_to(elements, known.flags, scratch.stack, scratch.state, 0)
