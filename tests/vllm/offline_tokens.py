@@ -12,7 +12,12 @@ def main(asked: str, told: str) -> None:
     with open(asked, encoding="utf-8") as file:
         values = json.load(file)
     model = LLM(
-        model=values["model"], dtype="float32", enforce_eager=True, max_model_len=values["length"], max_num_seqs=8
+        model=values["model"],
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=values["length"],
+        max_num_seqs=8,
+        compilation_config={"custom_ops": values["custom_ops"]},
     )
     greedy = SamplingParams(temperature=0.0, max_tokens=values["tokens"], ignore_eos=True)
     answers = model.generate([{"prompt_token_ids": prompt} for prompt in values["prompts"]], greedy)

@@ -33,6 +33,10 @@ SHAPES: dict[str, dict[str, Any]] = {
                     "num_predictors": 1, "tied_embeddings": False},
 }  # fmt: skip
 
+LEFT_OUT = {"deepseek_v3": ["-rotary_embedding"]}
+"""vLLM 0.32's own kernel of rotary positions on the CPU turns side-by-side pairs of more than one head by wrong angles
+(by up to 6 where 1e-6 is right); its plain PyTorch one does not."""
+
 
 def shaken(name: str) -> LanguageModel:
     model = build_model(read_config({**OF_ALL, **SHAPES[name]}))
@@ -76,6 +80,7 @@ def test_vllm_writes_what_the_trainer_writes(
     generator = torch.Generator().manual_seed(3)
     prompts = [torch.randint(1, VOCABULARY, (length,), generator=generator).tolist() for length in (3, 20, 40)]
     asked = {"model": str(tmp_path / "theirs"), "length": LENGTH, "tokens": TOKENS, "prompts": prompts}
+    asked["custom_ops"] = LEFT_OUT.get(name, [])
     (tmp_path / "asked.json").write_text(json.dumps(asked))
     script = project_root / "tests" / "vllm" / "offline_tokens.py"
     run(vllm_python, script, tmp_path / "asked.json", tmp_path / "told.json", env=vllm_environment)
