@@ -246,4 +246,4 @@ def write_mixture(folder: Path, tokens: Ids, vocabulary: int) -> Path:
 
 
 def _count(run: Run) -> int:
-    return sum(parameter.numel() for parameter in run.model.parameters())
+    return run.num_parameters
