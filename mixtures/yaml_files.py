@@ -38,7 +38,7 @@ class Origin:
     """Where a model came from: the file as people know it, its folder, and the line of each of its values."""
 
     file: str
-    folder: Path = Path()
+    path: Path = Path("<memory>")
     lines: dict[Place, int] = field(default_factory=dict)
 
     def at(self, *place: str | int) -> str:
@@ -77,9 +77,14 @@ class WrittenFile(Written):
         return self._origin.file
 
     @property
+    def path(self) -> str:
+        """Where the file is, for processes in another folder; `file` is for people in this one."""
+        return str(self._origin.path)
+
+    @property
     def folder(self) -> Path:
         """From here the file's own paths count."""
-        return self._origin.folder
+        return self._origin.path.parent
 
     def at(self, *place: str | int) -> str:
         """`file:line` of a value of this file."""
@@ -191,7 +196,7 @@ def _read(path: Path, shown: str) -> tuple[dict[str, Any], Origin]:
         ) from error
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError("the file holds no `key: value` lines", at=f"{shown}:1")
-    origin = Origin(shown, path.resolve().parent)
+    origin = Origin(shown, path.resolve())
     values = _Builder(origin).build(root, ())
     assert isinstance(values, dict)
     return values, origin

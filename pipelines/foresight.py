@@ -171,7 +171,7 @@ def _find_tokens(folder: RunFolder, recipe: Recipe, *, same_documents: bool) -> 
     entries = require_step(folder, "vocabulary").result["vocabulary"]["size"]
     by_run = f"tokens are counted by the run's tokenizer ({entries:,} entries)"
     if recipe.tokenizer.load is None or recipe.tokenizer.of_documents:
-        request = dataclasses.replace(saved_request(folder.root), recipe=str(recipe.file))
+        request = dataclasses.replace(saved_request(folder.root), recipe=recipe.path)
         same = plan_vocabulary(request, folder).identity == require_step(folder, "vocabulary").identity
         if same and same_documents:
             return _Found(folder.tokens(run), own=True)

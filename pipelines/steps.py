@@ -177,7 +177,7 @@ def plan_embed(request: RunRequest, folder: RunFolder) -> StepPlan:
         "measured": require_step(folder, "measure").result["identity"],
         "gate": policy.identity(),
     }
-    spec = {"policy": policy.file, "encoder": request.encoder}
+    spec = {"policy": policy.path, "encoder": request.encoder}
     return _plan("embed", "embed", spec, basis, wants_gpu=True)
 
 
@@ -215,7 +215,7 @@ def plan_classify(request: RunRequest, folder: RunFolder) -> StepPlan:
         "refit": request.refit,
     }
     spec = {
-        "policy": policy.file,
+        "policy": policy.path,
         "score": list(request.score),
         "bucket_sources": ranked,
         "refit": request.refit,
@@ -233,7 +233,7 @@ def plan_fluency(request: RunRequest, folder: RunFolder) -> StepPlan:
         "refit": request.refit,
     }
     spec = {
-        "policy": policy.file,
+        "policy": policy.path,
         "model": request.fluency_model,
         "tokenizer": request.fluency_tokenizer,
         "refit": request.refit,
@@ -259,7 +259,7 @@ def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
     if request.fluency_model:
         basis["fluency"] = require_step(folder, "fluency").result["identity"]
     spec = {
-        "policy": policy.file,
+        "policy": policy.path,
         "scores": bool(request.score),
         "fluency": request.fluency_model is not None,
         "refit": request.refit,
@@ -281,12 +281,12 @@ def plan_vocabulary(request: RunRequest, folder: RunFolder) -> StepPlan:
         "seed": recipe.seed if recipe.tokenizer.of_documents else 0,
         "judged": judged["identity"] if recipe.tokenizer.of_documents else None,
     }
-    return _plan("vocabulary", "vocabulary", {"recipe": recipe.file, "policy": judged["policy"]}, basis)
+    return _plan("vocabulary", "vocabulary", {"recipe": recipe.path, "policy": judged["policy"]}, basis)
 
 
 def _mixing(request: RunRequest, folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     judged, made = require_step(folder, "judge").result, require_step(folder, "vocabulary").result
-    spec = {"recipe": recipe_of(request).file, "policy": judged["policy"], "tokenizer": made["tokenizer"]}
+    spec = {"recipe": recipe_of(request).path, "policy": judged["policy"], "tokenizer": made["tokenizer"]}
     return spec, {"judged": judged["identity"], "tokenizer": made["tokenizer"]}
 
 

@@ -44,6 +44,20 @@ def test_a_good_file_becomes_a_frozen_recipe_that_knows_its_lines(write_yaml: Wr
         recipe.seed = 3  # type: ignore[misc]
 
 
+def test_a_file_named_from_this_folder_is_found_from_another(
+    write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs run elsewhere: what they are told is `path`, while people read `file`."""
+    written = write_yaml(GOOD)
+    monkeypatch.chdir(written.parent)
+    recipe = load_yaml(Path(written.name), Recipe)
+    (tmp_path / "link.yaml").symlink_to(written)
+    linked = load_yaml(tmp_path / "link.yaml", Recipe)
+    assert recipe.file == written.name
+    monkeypatch.chdir("/")
+    assert Path(recipe.path) == Path(linked.path) == written.resolve() and recipe.folder == written.parent.resolve()
+
+
 def test_every_fault_is_said_at_once_each_with_its_line(write_yaml: Write) -> None:
     text = GOOD.replace("weight: 1", "wieght: 1\n    max_epochs: 0").replace("seed: 7", "seed: many")
     error = str(refuse(write_yaml(text)))
