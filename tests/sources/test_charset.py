@@ -13,6 +13,11 @@ TRADITIONAL = "磨坊把穀物磨成麵粉。水力帶動磨石轉動，幾百�
 RUSSIAN = "Мельница мелет зерно в муку, а вода вращает тяжёлые жернова день и ночь, как и сто лет назад."
 JAPANESE = "水車は穀物を粉に挽く。村の人々は何百年ものあいだここで米や麦を挽いてきた。カタカナもあります。"
 
+KOREAN = (
+    "물레방아는 곡식을 빻아 가루로 만든다. 마을 사람들은 수백 년 동안 이곳에서 쌀과 밀을 빻아 왔다. 지금은 박물관이다."
+)
+UKRAINIAN = "Млин меле зерно на борошно, а вода крутить важкі жорна вдень і вночі, як і сто років тому, її не спинити."
+
 
 def page(text: str, meta: str = "") -> str:
     return f"<html><head>{meta}<title>x</title></head><body><p>{text * 4}</p></body></html>"
@@ -22,7 +27,8 @@ def page(text: str, meta: str = "") -> str:
     ("text", "encoding"),
     [
         (CHINESE, "gb18030"), (TRADITIONAL, "big5"), (CHINESE, "utf-8"), (RUSSIAN, "cp1251"), (RUSSIAN, "koi8-r"),
-        (JAPANESE, "cp932"), (JAPANESE, "euc_jp"), ("Grüße aus der Mühle – schön, nicht?", "cp1252"),
+        (JAPANESE, "cp932"), (JAPANESE, "euc_jp"), (JAPANESE, "iso2022_jp"),
+        (KOREAN, "cp949"), (UKRAINIAN, "koi8-u"), ("Grüße aus der Mühle – schön, nicht?", "cp1252"),
     ],
     ids=lambda value: value if value.isascii() else "",
 )  # fmt: skip
@@ -39,8 +45,6 @@ class TestDeclarations:
         assert decode_html(data) == html
 
     def test_latin_header_over_true_meta(self, text: str, encoding: str) -> None:
-        if encoding in ("cp1251", "koi8-r"):
-            pytest.skip("two single-byte claims: the header is believed")
         meta = f'<meta http-equiv="Content-Type" content="text/html; charset={encoding}">'
         html, data = self.written(text, encoding, meta)
         assert decode_html(data, "ISO-8859-1") == html
@@ -48,6 +52,16 @@ class TestDeclarations:
     def test_nothing_said(self, text: str, encoding: str) -> None:
         html, data = self.written(text, encoding)
         assert decode_html(data) == html
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "iso8859-5"])
+def test_latin_header_over_cyrillic_that_says_nothing(encoding: str) -> None:
+    assert decode_html(page(RUSSIAN).encode(encoding), "ISO-8859-1") == page(RUSSIAN)
+
+
+def test_three_umlauts_among_much_english_are_no_damaged_utf8() -> None:
+    html = f"<p>{'plain words ' * 200} Mühle, Grüße, schön</p>"
+    assert decode_html(html.encode("cp1252"), "utf-8") == html
 
 
 def test_utf8_wins_over_what_is_announced() -> None:
