@@ -18,7 +18,7 @@ from storage.errors import InputError, ResourceError
 from trainer.evaluation.programs import Problems, cut, estimate_pass_at, measure_passes, read_problems
 from trainer.evaluation.sandbox import Outcome, SandboxLimits, require_guards, run_program, run_programs
 
-LIMITS = SandboxLimits(seconds=1.5, memory_bytes=512 << 20, file_bytes=1 << 20)
+LIMITS = SandboxLimits(seconds=0.8, memory_bytes=512 << 20, file_bytes=1 << 20)
 PATIENT = SandboxLimits(memory_bytes=512 << 20, file_bytes=1 << 20)
 """For programs that do end, on a machine however busy."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="guards are Linux's")
@@ -55,8 +55,8 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("while True: pass", "not done after 1.5 s"),
-        ("import time; time.sleep(100)", "not done after 1.5 s"),
+        ("while True: pass", "not done after 0.8 s"),
+        ("import time; time.sleep(100)", "not done after 0.8 s"),
         ("x = bytearray(1 << 40)", "MemoryError"),
         ("x = []\nwhile True: x.append(bytearray(1 << 24))", "MemoryError"),
         ("import os\nwhile True: os.fork()", "PermissionError"),
@@ -82,7 +82,7 @@ def test_honest_programs_pass_and_wrong_ones_say_why() -> None:
 )
 def test_hostile_programs_end(source: str, reason: str) -> None:
     start = time.monotonic()
-    outcome = run_program(source, LIMITS if reason in ("", "not done after 1.5 s") else PATIENT)
+    outcome = run_program(source, LIMITS if reason in ("", "not done after 0.8 s") else PATIENT)
     assert not outcome.passed and any(part in outcome.reason for part in reason.split("|")), outcome
     assert time.monotonic() - start < 12
 

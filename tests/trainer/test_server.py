@@ -164,6 +164,7 @@ def test_too_many_waiting_is_told(opened: Trained) -> None:
         desk.order("a", Sampling())
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_stopped(trained: Path) -> None:
     command = [
         sys.executable,
