@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from storage.errors import InputError, ModelError
+from tests.trainer.mixtures import write_texts
 from trainer.checkpoints.trained import Trained, open_trained
 from trainer.cli import main
 from trainer.extension import ntk_base, plan_stages, rotary_size
 from trainer.models.gpt_neo import GPTNeoConfig
 from trainer.models.layers import Rotary
+from trainer.settings import Preset
+from trainer.train import train
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +74,51 @@ def test_the_command_trains_the_stages_and_measures_both_lengths(
     assert last.model.config.rope_base > open_trained(out / "length-0000064").model.config.rope_base > 10_000
     capsys.readouterr()
     assert main(command) == 0 and capsys.readouterr().out.count("finished already") == 2
+
+
+WORDS = "mill river stone rye bread wheel night morning king road horse song water fire tree bird house door".split()
+BASE_STEPS, STAGE_STEPS = 800, 120
+
+
+def tell_secret(chance: random.Random, words: int) -> str:
+    """Sixteen sentences in any order; a number between them that is said again and again."""
+    fixed = random.Random(5)
+    lines = [f"The {' '.join(fixed.choices(WORDS, k=5))}." for _ in range(16)]
+    body = [chance.choice(lines) for _ in range(max(2, words // 7))]
+    secret = f"\nThe secret number is {chance.randint(10_000, 99_999)}.\n"
+    for place in sorted(chance.choices(range(len(body)), k=max(2, len(body) // 4)), reverse=True):
+        body.insert(place, secret)
+    return " ".join(body) + secret.rstrip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_toy_grows_to_four_times_its_length_and_keeps_the_short_one(
+    tmp_path: Path, make_preset: Callable[..., Preset]
+) -> None:
+    """256 to 512 to 1,024 tokens, some CPU minutes: the figures of the guide, and no loss at the first length."""
+    chance = random.Random(1)
+    held = [tell_secret(chance, chance.randint(300, 480)) for _ in range(20)]
+    data: list[Path] = []
+    for name, longest, count in (("short", 110, 6000), ("middle", 230, 1500), ("long", 480, 800)):
+        texts = [tell_secret(chance, chance.randint(10, longest)) for _ in range(count)]
+        data.append(write_texts(tmp_path / name, texts, held, like=data[0] if data else None))
+    fields: dict[str, Any] = {
+        "steps": BASE_STEPS, "sequence_length": 256, "global_batch": 8, "micro_batch": 8, "learning_rate": 3e-3,
+        "precision": "auto", "save_every": 10_000,
+    }  # fmt: skip
+    shape = {"hidden_size": 128, "num_layers": 2, "num_heads": 4, "num_kv_heads": 4, "ffn_size": 256}
+    preset = Preset(name="toy", model={**shape, "max_positions": 256}, training=make_preset(**fields).training)
+    train(data[0], preset, tmp_path / "base", tell=lambda _: None)
+    hay = tmp_path / "hay.txt"
+    hay.write_text(" ".join(tell_secret(chance, 110).partition("\n")[0] for _ in range(200)))
+    command = ["extend", "--checkpoints", str(tmp_path / "base"), "--out", str(tmp_path / "longer")]
+    command += ["--data", *map(str, data[1:]), "--lengths", "512", "1024", "--haystack", str(hay)]
+    assert main([*command, "--steps", str(STAGE_STEPS), "--learning-rate", "1e-3"]) == 0
+    stages = json.loads((tmp_path / "longer" / "extension.json").read_text())["stages"]
+    first, last = ({score["length"]: score for score in stage["scores"]} for stage in (stages[0], stages[-1]))
+    print(json.dumps(stages))
+    assert set(first) == {256} and set(last) == {256, 512, 1024}
+    assert last[256]["bits_per_byte"] <= first[256]["bits_per_byte"] * 1.03
+    assert last[1024]["bits_per_byte"] <= first[256]["bits_per_byte"]
+    assert all(0 <= score["needles"] <= 1 for score in last.values())
