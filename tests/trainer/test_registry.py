@@ -121,6 +121,10 @@ def test_commands_and_new_runs_take_names(
     assert main(["evaluate", "--checkpoints", name, "--texts", str(texts), "--device", "cpu"]) == 0
     row = next(row for row in listed(capsys, str(twenty_steps)) if row["step"] == 8)
     assert "texts" in dict(row["results"])  # type: ignore[call-overload]
+    before = (twenty_steps / "evaluation.json").read_bytes()
+    assert main(["evaluate", "--checkpoints", name, "--data", str(mixture_folder), "--device", "cpu"]) == 0
+    assert (twenty_steps / "evaluation.json").read_bytes() == before, "the run's own figures are those of its end"
+    assert next(one.row for one in list_checkpoints([twenty_steps]) if one.row.step == 8).bits_per_byte
     quietly(mixture_folder, make_preset(steps=2, init_from=name), tmp_path / "next")
     (one,) = [one.row for one in list_checkpoints([tmp_path / "next"]) if one.is_there]
     assert one.name == "stage2-step2-tokens1K" and one.parents[0].name == "stage1-step8-tokens2K"

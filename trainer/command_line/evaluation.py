@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import InputError
+from trainer.checkpoints.folders import read_tracker
 from trainer.checkpoints.trained import Trained, open_trained
 from trainer.command_line.shared import Commands, add_checkpoints, add_prompts, print_now
 from trainer.data.mixture import open_mixture
@@ -19,7 +20,7 @@ from trainer.evaluation.multiple_choice import answer_benchmark
 from trainer.evaluation.needle import NeedleGrid, find_needles
 from trainer.evaluation.programs import Problems, measure_passes
 from trainer.evaluation.questions import Benchmark, benchmark_name, open_benchmark
-from trainer.evaluation.results import Result, add_results, results_file, table_lines
+from trainer.evaluation.results import RESULTS_FOLDER, Result, add_results, results_file, table_lines
 from trainer.evaluation.rows import read_texts
 from trainer.evaluation.sandbox import SandboxLimits, require_guards
 from trainer.evaluation.tasks import Task, open_task
@@ -171,15 +172,22 @@ def _held_out_lines(options: argparse.Namespace, trained: Trained, world: World)
     result = evaluate_model(trained.model, mixture, trained.training, world, prompts=tuple(options.prompt))
     if world.is_first:
         record_scores(trained.checkpoint, result.bits_per_byte)
-        write_evaluation(trained.folder / EVALUATION_FILE, result, step=trained.step, tokens=trained.tokens)
+        write_evaluation(_held_out_file(trained), result, step=trained.step, tokens=trained.tokens)
     return result.lines()
+
+
+def _held_out_file(trained: Trained) -> Path:
+    """The run's own evaluation for its latest checkpoint; one beside its other results for an earlier one."""
+    if trained.step == read_tracker(trained.folder):
+        return trained.folder / EVALUATION_FILE
+    return trained.folder / RESULTS_FOLDER / f"held-out-{trained.checkpoint.name}.json"
 
 
 def _tell(options: argparse.Namespace, trained: Trained, results: list[Result], lines: list[str]) -> None:
     if options.json:
         row = {"step": trained.step, "tokens": trained.tokens, "results": {it.name: it.row for it in results}}
         if options.data:
-            row["held_out"] = json.loads((trained.folder / EVALUATION_FILE).read_bytes())
+            row["held_out"] = json.loads(_held_out_file(trained).read_bytes())
         print_now(json.dumps(row, ensure_ascii=False))
         return
     print_now("\n".join([*table_lines(results), *lines]))
