@@ -28,12 +28,13 @@ from benchmarks.documentation_pages import prepare_pages, read_list
 from benchmarks.outcome._fineweb_by_datatrove import drop_documents
 from benchmarks.table import Row, publish
 from mixtures.withheld import write_withheld
+from pipelines.comparison import sentences_of
 from pipelines.funnel import funnel_rows
 from pipelines.run_folder import RunFolder
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "gristmill" / "benchmarks" / "curated"
 MEASURED = ("encyclopedia", "clean_web")
-RAW, CURATED, FINEWEB = "raw", "curated", "fineweb_by_datatrove"
+ARMS = RAW, CURATED, FINEWEB = "raw", "curated", "fineweb_by_datatrove"
 HEAD = "format_version: 1\n"
 NEUTRAL_POLICY = f"""{HEAD}name: neutral
 description: What the tokenizer is trained on. Nothing is scored, because no label says what is good.
@@ -71,15 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--web", action="append", default=[], help="further WARC files to learn from; repeatable")
     parser.add_argument("--tokens", type=int, default=1_200_000, help="tokens that each model learns from")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fineweb-seeds", type=int, default=None, help="of the third arm, if fewer: it costs a third")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--workers", type=int, default=None, help="CPUs of the embedded Ray")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     run = curate(options)
     dropped = write_arms(options.out, run)
-    result = ablate(options, run)
+    fewer = options.fineweb_seeds
+    result = ablate(options, ARMS if fewer is None else ARMS[:2], options.seeds)
+    third = result if fewer is None else ablate(options, ARMS, fewer)
     packages = ("datatrove", "spacy", "torch")
-    publish("curated_against_raw", describe(result), packages=packages, notes=notes_of(result, run, dropped))
+    notes = notes_of(result, third, run, dropped)
+    publish("curated_against_raw", describe(result, third), packages=packages, notes=notes)
 
 
 def curate(options: argparse.Namespace) -> RunFolder:
@@ -147,33 +152,46 @@ def write_arms(folder: Path, run: RunFolder) -> Counter[str]:
     return counts
 
 
-def ablate(options: argparse.Namespace, run: RunFolder) -> dict[str, Any]:
+def ablate(options: argparse.Namespace, names: Sequence[str], seeds: int) -> dict[str, Any]:
     """Train and measure all models; the ablation's result."""
-    arms = [str(options.out / f"{name}.yaml") for name in (RAW, CURATED, FINEWEB)]
+    arms = [str(options.out / f"{name}.yaml") for name in names]
     texts = [f"--measure-on={name}=source = '{name}_held_out'" for name in MEASURED]
-    asked = ["--seeds", str(options.seeds), "--tokens", str(options.tokens), "--preset", options.preset]
+    asked = ["--seeds", str(seeds), "--tokens", str(options.tokens), "--preset", options.preset]
     told = _gristmill(options, "ablate", *arms, *texts, "--heldout", "60000", *asked)
     result: dict[str, Any] = json.loads(Path(told.split("result:")[1].strip()).read_bytes())
     return result
 
 
-def describe(result: Mapping[str, Any]) -> list[Row]:
-    """Each arm beside raw, on each text."""
-    rows = {row["name"]: row for row in result["experiments"]}
+def describe(result: Mapping[str, Any], third: Mapping[str, Any]) -> list[Row]:
+    """Each arm beside another one, on each text; `third` is the ablation with FineWeb's arm."""
+    pairs = ((result, CURATED, RAW), (third, FINEWEB, RAW), (third, CURATED, FINEWEB))
     return [
         Row(
-            what=f"{text.replace('_', ' ')}: {name.replace('_', ' ')}",
-            figure=rows[name]["bits_per_byte"][text]["mean"],
+            what=f"{text.replace('_', ' ')}: {name.replace('_', ' ')}{_fewer(found, result)}",
+            figure=_bits(found, name, text)["mean"],
             unit="bits per byte",
             peer=other.replace("_", " "),
-            peer_figure=rows[other]["bits_per_byte"][text]["mean"],
+            peer_figure=_bits(found, other, text)["mean"],
         )
         for text in MEASURED
-        for name, other in ((CURATED, RAW), (FINEWEB, RAW), (CURATED, FINEWEB))
+        for found, name, other in pairs
     ]
 
 
-def notes_of(result: Mapping[str, Any], run: RunFolder, dropped: Mapping[str, int]) -> list[str]:
+def _bits(result: Mapping[str, Any], name: str, text: str) -> Mapping[str, Any]:
+    rows = {row["name"]: row for row in result["experiments"]}
+    found: Mapping[str, Any] = rows[name]["bits_per_byte"][text]
+    return found
+
+
+def _fewer(found: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    seeds = found["request"]["seeds"]
+    return "" if found is result else f", {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def notes_of(
+    result: Mapping[str, Any], third: Mapping[str, Any], run: RunFolder, dropped: Mapping[str, int]
+) -> list[str]:
     """Intervals, what each arm learned from, and what its rules dropped."""
     asked = result["request"]
     told = [
@@ -181,14 +199,18 @@ def notes_of(result: Mapping[str, Any], run: RunFolder, dropped: Mapping[str, in
         f"{result['experiments'][0]['parameters']:,} parameters with the embeddings; 95 % t-intervals over seeds; "
         "held-out tokens: " + ", ".join(f"{name} {row['tokens']:,}" for name, row in result["heldout"].items()),
     ]
-    for row in result["experiments"]:
-        told += [f"{row['name']}, {text}: {_interval(row['bits_per_byte'][text])}" for text in MEASURED]
-    for row in result["experiments"][1:]:
-        told += [f"{row['name']} less raw, {text}: {_interval(row['difference'][text])}" for text in MEASURED]
-    for arm in result["arms"]:
+    for found in (result, third) if third is not result else (result,):
+        told += [
+            f"{row['name']}{_fewer(found, result)}, {text}: {_interval(row['bits_per_byte'][text])}"
+            for row in found["experiments"]
+            for text in MEASURED
+            if found is result or row["name"] == FINEWEB
+        ]
+        told += sentences_of(found) if found is result else []
+    for arm in third["arms"]:
         size = f"{arm['documents']:,} documents, {arm['tokens_available']:,} tokens to draw from"
         told.append(f"{arm['name']}: {size}; {arm['epochs']:.2f} epochs at most")
-    curated = next(arm for arm in result["arms"] if arm["name"] == CURATED)
+    curated = next(arm for arm in third["arms"] if arm["name"] == CURATED)
     told.append(f"dropped by Gristmill's `{curated['policy']}`: {_counts(curated['rules'])}")
     told.append(f"by datatrove's recipe: {_counts(dropped)}")
     pages = next(row for row in funnel_rows(run) if row["step"] == "documents")
@@ -198,6 +220,8 @@ def notes_of(result: Mapping[str, Any], run: RunFolder, dropped: Mapping[str, in
 
 
 def _interval(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{found['mean']:.4f} (one seed: no interval)"
     return f"{found['mean']:.4f} ({found['low']:.4f} to {found['high']:.4f})"
 
 
