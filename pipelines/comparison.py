@@ -194,7 +194,7 @@ def markdown_of(result: Mapping[str, Any]) -> str:
     texts = ", ".join(f"{name} ({say_count(row['tokens'])})" for name, row in result["heldout"].items())
     told = [
         f"# {result['name']}",
-        f"Bits per byte on held-out text, less is better: mean and 95 % interval over {asked['seeds']} seeds. "
+        f"Bits per byte on held-out text, less is better: mean and 95 % interval over {say_seeds(asked['seeds'])}. "
         f"Model `{asked['preset']}`, {say_count(asked['tokens'])} tokens each. Held-out tokens: {texts}.",
         _markdown_table(table_of(result)),
         "\n".join(f"- {sentence}" for sentence in sentences_of(result)),
@@ -211,6 +211,10 @@ def markdown_of(result: Mapping[str, Any]) -> str:
             ]
         told += [f"- warning: {warning}" for warning in arm["warnings"]]
     return "\n\n".join(part for part in told if part) + "\n"
+
+
+def say_seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _markdown_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from pipelines.comparison import arm_table, average_tables, sentences_of, table_of, texts_of
+from pipelines.comparison import arm_table, average_tables, say_seeds, sentences_of, table_of, texts_of
 from pipelines.report.charts import Line, Span, line_chart, span_chart
 
 CSS = Path(__file__).parent / "style.css"
@@ -20,7 +20,7 @@ def render_ablation(result: Mapping[str, Any], losses: Mapping[str, Sequence[tup
     asked = result["request"]
     body = [
         f"<header><h1>{escape(result['name'])}</h1><p class='lead'>Bits per byte on held-out text, less is better: "
-        f"mean and 95&nbsp;% interval over {asked['seeds']} seeds, {asked['tokens']:,} tokens each, "
+        f"mean and 95&nbsp;% interval over {say_seeds(asked['seeds'])}, {asked['tokens']:,} tokens each, "
         f"model {escape(asked['preset'])}.</p></header><main>",
         *(_text_section(result, text) for text in texts_of(result["runs"])),
         "<h2>Figures</h2>",
