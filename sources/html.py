@@ -93,11 +93,11 @@ def _run_text(scan: Scan, run: int) -> str:
 
 def _or_described(text: str, facts: Facts) -> str:
     """The text, or what the page holds of it outside its blocks: an article in JSON-LD, or a longer description."""
-    words = len(_WORD.findall(text))
     for other in (*facts.articles, *facts.described):
-        size = len(_WORD.findall(other))
-        if size > 2 * words and (words < _FEW_WORDS or other in facts.articles):
-            text, words = other, size
+        if len(other) > len(text):
+            size, words = len(_WORD.findall(other)), len(_WORD.findall(text))
+            if size > 2 * words and (words < _FEW_WORDS or other in facts.articles):
+                text = other
     return text
 
 

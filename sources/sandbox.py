@@ -80,7 +80,7 @@ class PageExtractor:
     def _start(self) -> subprocess.Popen[bytes]:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        limits = [str(self._cpu_seconds), str(self._memory_bytes)]
+        limits = [str(self._cpu_seconds), str(self._memory_bytes), self._mode]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVE, *limits],
             stdin=subprocess.PIPE,
@@ -111,7 +111,8 @@ def serve() -> None:
     """The process: JSON head and page on stdin, one line of JSON on stdout, until stdin ends."""
     from sources.html import extract_page
 
-    extract_page(b"<p>The kernels load, or are compiled, before any page's time runs.</p>")
+    mode = cast(Extraction, sys.argv[3])
+    extract_page(b"<p>The kernels load, or are compiled, before any page's time runs.</p>", mode=mode)
     cpu_seconds, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -2,8 +2,8 @@
 
 Invariant: the same sums, in the same order, on every machine: a probability never depends on batch or thread.
 
-Each tree is laid out as a complete one of `DEPTH` levels, absent nodes sending everything left: no step waits for a
-child's place or mispredicts an end, which makes 300 trees 9 times as fast as walking them (0.4 ms for 250 blocks).
+Each tree is laid out as a complete one of `DEPTH` levels, absent nodes sending everything left, so that no step waits
+for a child's place or mispredicts an end, and four rows descend side by side, so that one's wait is another's step.
 """
 
 from __future__ import annotations
@@ -81,10 +81,22 @@ def forest_of(columns: Mapping[str, Any]) -> Forest:
 
 @kernel
 def _sum_leaves(rows: Array, feature: Array, threshold: Array, value: Array, groups: Array, found: Array) -> None:
-    for first in range(0, len(feature), _TOGETHER):
-        for row in range(len(rows)):
-            for tree in range(first, min(first + _TOGETHER, len(feature))):
-                node = 0
+    last = len(rows) - 1
+    for begin in range(0, len(feature), _TOGETHER):
+        for row in range(0, len(rows), 4):
+            second, third, fourth = min(row + 1, last), min(row + 2, last), min(row + 3, last)
+            for tree in range(begin, min(begin + _TOGETHER, len(feature))):
+                a, b, c, d = 0, 0, 0, 0
                 for _level in range(DEPTH):
-                    node = 2 * node + 1 + (rows[row, feature[tree, node]] > threshold[tree, node])
-                found[row, groups[tree]] += value[tree, node - _NODES]
+                    a = 2 * a + 1 + (rows[row, feature[tree, a]] > threshold[tree, a])
+                    b = 2 * b + 1 + (rows[second, feature[tree, b]] > threshold[tree, b])
+                    c = 2 * c + 1 + (rows[third, feature[tree, c]] > threshold[tree, c])
+                    d = 2 * d + 1 + (rows[fourth, feature[tree, d]] > threshold[tree, d])
+                group = groups[tree]
+                found[row, group] += value[tree, a - _NODES]
+                if row + 1 <= last:
+                    found[second, group] += value[tree, b - _NODES]
+                if row + 2 <= last:
+                    found[third, group] += value[tree, c - _NODES]
+                if row + 3 <= last:
+                    found[fourth, group] += value[tree, d - _NODES]
