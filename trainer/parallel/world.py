@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -121,7 +122,9 @@ def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES) -> Iterato
     # threads, alive after `destroy_process_group`: a gloo thread that outlives the interpreter aborts the process.
     importlib.import_module("torch._dynamo")
     timeout = timedelta(minutes=timeout_minutes)
-    store, _, _ = next(rendezvous("env://", timeout=timeout))
+    found, _, _ = next(rendezvous("env://", timeout=timeout))
+    # torchrun keeps its store when it starts processes again: those before left addresses there that are no more.
+    store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", found)
     dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         files = dist.new_group(backend="gloo", timeout=timeout)
