@@ -265,12 +265,13 @@ def test_bfloat16_products_keep_float32_weights_and_gradients(
         preset = make_preset(precision=told, micro_batch=1)
         with join_world("cpu") as world:
             run = Run(mixture, make_plan(mixture, preset, world), tmp_path, world, silent)
-            run.model.to(dtype)
+            (model,) = run.share.models
+            model.to(dtype)
             run.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
             run.optimizer.zero_grad = lambda set_to_none: None  # type: ignore[method-assign, assignment]
             run.run_step()
-        found = [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
-        assert {parameter.dtype for parameter in run.model.parameters()} == {grad.dtype for grad in found} == {dtype}
+        found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert {parameter.dtype for parameter in model.parameters()} == {grad.dtype for grad in found} == {dtype}
         gradients[precision] = torch.cat([grad.flatten().double() for grad in found])
     exact = gradients["fp64"]
     off = {name: float((gradients[name] - exact).norm() / exact.norm()) for name in ("fp32", "bf16")}

@@ -31,6 +31,8 @@ from trainer.serving.sampling import Sampling
 from trainer.settings import TrainingConfig
 
 UNIGRAM_TOKENS = 20_000_000
+TOKENS_AT_ONCE = 8192
+"""Scored at once, whatever training took: the same checkpoint has the same score to the bit."""
 COUNT_TOKENS_AT_ONCE = 1 << 22
 PROMPT_WORDS = 8
 PROMPTED_SOURCES = 3
@@ -152,7 +154,7 @@ def packed_batches(
     waiting: list[tuple[Int64s, int]] = []
     for row in _packed_rows(documents, end_of_document, config.sequence_length):
         waiting.append(row)
-        if len(waiting) == config.micro_batch:
+        if len(waiting) == max(1, TOKENS_AT_ONCE // config.sequence_length):
             yield _weighted_batch(waiting, end_of_document, config)
             waiting = []
     if waiting:
