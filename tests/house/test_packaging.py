@@ -169,7 +169,7 @@ def test_the_command_a_deployment_and_a_request_ask_the_same(project_root: Path)
 def test_the_parts_of_the_path_take_what_they_need(project_root: Path) -> None:
     """Curation alone must be able to do what it does on the whole path; so must training."""
     found = {name: set(parameters(*place)) for name, place in deployments(project_root).items()}
-    trained = {"preset", "train_steps"}
+    trained = {"preset", "train_processes", "train_steps"}
     assert found["curate"] == found["whole"] - trained
     assert trained | {"out", "ray_address", "workers"} <= found["train"]
     assert {"out", "recipe", "ray_address", "workers"} <= found["mix"]
