@@ -124,11 +124,12 @@ def join_world(device: str, timeout_minutes: float = TIMEOUT_MINUTES) -> Iterato
     timeout = timedelta(minutes=timeout_minutes)
     found, _, _ = next(rendezvous("env://", timeout=timeout))
     # torchrun keeps its store when it starts processes again: those before left addresses there that are no more.
-    store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", found)
+    start = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    store, beats = PrefixStore(start, found), PrefixStore(start, found.clone())
     dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=size, timeout=timeout)
     try:
         files = dist.new_group(backend="gloo", timeout=timeout)
-        with RollCall(store.clone(), rank, size) as roll_call:
+        with RollCall(beats, rank, size) as roll_call:
             yield World(rank=rank, size=size, device=own, files=files, roll_call=roll_call)
     finally:
         dist.destroy_process_group()
