@@ -12,7 +12,6 @@ Memory: output is asked for in bounded pieces, so a bomb of 1000:1 costs time, n
 
 from __future__ import annotations
 
-import bz2
 import io
 import lzma
 import re
@@ -22,6 +21,8 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 from fastwarc.stream_io import Lz4Reader
+
+from sources.bzip2 import Bzip2
 
 CHUNK_BYTES = 1 << 16
 _ZSTD_FEED_BYTES = 256
@@ -170,7 +171,7 @@ class Plain:
 
 _CODECS: tuple[tuple[bytes, Callable[[], Decompressor]], ...] = (
     (b"\x1f\x8b\x08", Gzip),
-    (b"BZh", bz2.BZ2Decompressor),
+    (b"BZh", Bzip2),
     (b"\x28\xb5\x2f\xfd", Zstd),
     (b"\x04\x22\x4d\x18", Lz4),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=1 << 30)),
@@ -230,6 +231,8 @@ class Frame:
         while self.end is None:
             data = self._file.take(size) if self._codec.needs_input else b""
             if not data and self._codec.needs_input:
+                if isinstance(self._codec, Bzip2) and self._codec.finish():
+                    continue
                 if not self.plain:
                     raise self._damaged("truncated", "the file ends in the middle of a compressed frame")
                 self.end = self._file.position
@@ -237,6 +240,13 @@ class Frame:
             if piece := self._decompress(data, size):
                 return piece
         return b""
+
+    def resume(self) -> bool:
+        """Go on behind the damage that `read` raised; False where only the next frame can help."""
+        if self.damage is None or self.damage.reason == "truncated" or not isinstance(self._codec, Bzip2):
+            return False
+        self.damage = None
+        return self._codec.resume()
 
     def seek(self, position: int) -> None:
         """Go to a byte of a plain file."""
@@ -363,8 +373,13 @@ def stream(raw: BinaryIO) -> Iterator[bytes | Gap]:
         if isinstance(frame, DamagedFrame):
             yield Gap(frame)
             continue
-        try:
-            while piece := frame.read():
-                yield piece
-        except DamagedFrame as damage:
-            yield Gap(damage)
+        whole = False
+        while not whole:
+            try:
+                while piece := frame.read():
+                    yield piece
+                whole = True
+            except DamagedFrame as damage:
+                yield Gap(damage)
+                if not frame.resume():
+                    break

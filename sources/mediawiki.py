@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
-from sources.wikitext import Site, to_text
+from sources.wikitext import PlainText, Site
 from sources.xml_pages import DamagedPage, PageCutter, XmlPage
 from storage.identity import page_doc_id
 
 _REDIRECT = re.compile(r"\s{0,99}#\s{0,9}[^\s\[\]]{1,30}\s{0,9}:?\s{0,9}\[\[")
-_REDIRECT_CHARACTERS = 2000
+_REDIRECT_BYTES = 2000
 """Old dumps do not mark redirects; an article that begins with a numbered link is longer."""
 _BASE = re.compile(rb"<base>([^<>]{1,500})</base>")
 _NAMESPACE = re.compile(rb'<namespace key="(6|14)"[^<>]{0,200}>([^<>]{1,100})</namespace>')
@@ -50,13 +50,14 @@ class _PageReader:
         self._licence = config.licence_of(raw.source)
         base = _BASE.search(head)
         self._url_base = _decode(base[1]).rpartition("/")[0] + "/" if base else None
-        self._site = Site(
+        site = Site(
             hidden_namespaces=frozenset(
                 _decode(found[2]).lower().replace(" ", "_") for found in _NAMESPACE.finditer(head)
             ),
             keep_tables=config.keep_tables,
             chinese_variants=config.chinese_variants,
         )
+        self._plain_text = PlainText(site)
 
     def read(self, page: XmlPage) -> Reading:
         element = page.element
@@ -67,25 +68,24 @@ class _PageReader:
         if not page_id or not revisions:
             return place.failure("bad_page", "the page has no id or no revision", item=title or None)
         revision = revisions[-1]
-        text = revision.findtext("text") or ""
-        if unwanted := self._why_unwanted(element, revision, text):
+        if unwanted := self._why_unwanted(element, revision, page.text):
             return Skipped(unwanted)
         revision_id = (revision.findtext("id") or "").strip()
         place = Place(self._raw.source, self._raw.name, page.offset, page.length, f"{page_id}/{revision_id}")
         return place.document(
             page_doc_id(self._raw.source, page=page_id, revision=revision_id),
-            to_text(text, self._site),
+            self._plain_text.read(page.text),
             title=title,
             url=self._url_base and self._url_base + quote(title.replace(" ", "_"), safe="/:@!$'()*,;~&="),
             collected_at=parse_time(revision.findtext("timestamp") or ""),
             licence=self._licence,
         )
 
-    def _why_unwanted(self, page: ElementTree.Element, revision: ElementTree.Element, text: str) -> str | None:
+    def _why_unwanted(self, page: ElementTree.Element, revision: ElementTree.Element, text: bytes) -> str | None:
         namespace = (page.findtext("ns") or "0").strip()
         if namespace not in map(str, self._config.namespaces):
             return "namespace"
-        if page.find("redirect") is not None or (len(text) < _REDIRECT_CHARACTERS and _REDIRECT.match(text)):
+        if page.find("redirect") is not None or (len(text) < _REDIRECT_BYTES and _REDIRECT.match(text.decode())):
             return "redirect"
         return None if revision.findtext("model") in (None, "", "wikitext") else "not_wikitext"
 
