@@ -1,8 +1,8 @@
 """bzip2, block by block, compiled: the format of 1996 read twice as fast as by its library.
 
-A block's bytes are a chain of jumps through 3.6 MB, each of which waits for memory. Four blocks are followed at once,
-so that four waits overlap. Invariant: as with the library, each block's checksum is verified, and what cannot be read
-raises. Price: 18 MB a stream, and the first bytes come after four blocks.
+A block's bytes are a chain of jumps through 3.6 MB, each of which waits for memory. Eight blocks are followed at once,
+so that their waits overlap. Invariant: as with the library, each block's checksum is verified, and what cannot be read
+raises. Price: 36 MB a stream, and the first bytes come after eight blocks.
 
 The format: https://github.com/dsnet/compress/blob/master/doc/bzip2-format.pdf. Randomised blocks, which no program has
 written since 1997, are refused.
@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.compiled import kernel, part
+from sources.compiled import kernel, part, piece
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 Chains = NDArray[np.uint32]
 
-LANES = 4
+LANES = 8
 _BLOCK_MAGIC = 0x314159265359
 _END_MAGIC = 0x177245385090
 _MAGIC_BITS = 48
@@ -453,25 +453,36 @@ def _read_symbols(
 
 @kernel
 def _follow_chains(chains: Chains, plain: NDArray[np.uint8], facts: Numbers, lanes: int) -> None:
-    """Each lane's bytes in their order; four lanes at once as far as the shortest of them goes."""
-    together = 0
-    eight, low = np.uint32(8), np.uint32(255)
-    if lanes == 4:
-        together = min(min(facts[0, 0], facts[1, 0]), min(facts[2, 0], facts[3, 0]))
-        a, b, c, d = (
-            np.uint32(facts[0, 1]), np.uint32(facts[1, 1]), np.uint32(facts[2, 1]), np.uint32(facts[3, 1]),
-        )  # fmt: skip
-        for i in range(together):
-            one, two, three, four = chains[0, a], chains[1, b], chains[2, c], chains[3, d]
-            plain[0, i], plain[1, i], plain[2, i], plain[3, i] = one & low, two & low, three & low, four & low
-            a, b, c, d = one >> eight, two >> eight, three >> eight, four >> eight
-        facts[0, 1], facts[1, 1], facts[2, 1], facts[3, 1] = a, b, c, d
+    """Each lane's bytes in their order.
+
+    All lanes go on to the end of the longest: a chain is a ring, and what is written behind a block's end is not read.
+    Lanes without a block stay where they are.
+    """
+    longest = 0
     for lane in range(lanes):
-        at = np.uint32(facts[lane, 1])
-        for i in range(together, facts[lane, 0]):
-            entry = chains[lane, at]
-            plain[lane, i] = entry & low
-            at = entry >> eight
+        longest = max(longest, facts[lane, 0])
+    for lane in range(lanes, LANES):
+        chains[lane, 0] = 0
+        facts[lane, 1] = 0
+    a, b, c, d = np.uint32(facts[0, 1]), np.uint32(facts[1, 1]), np.uint32(facts[2, 1]), np.uint32(facts[3, 1])
+    e, f, g, h = np.uint32(facts[4, 1]), np.uint32(facts[5, 1]), np.uint32(facts[6, 1]), np.uint32(facts[7, 1])
+    for i in range(longest):
+        a = _step(chains[0], plain[0], a, i)
+        b = _step(chains[1], plain[1], b, i)
+        c = _step(chains[2], plain[2], c, i)
+        d = _step(chains[3], plain[3], d, i)
+        e = _step(chains[4], plain[4], e, i)
+        f = _step(chains[5], plain[5], f, i)
+        g = _step(chains[6], plain[6], g, i)
+        h = _step(chains[7], plain[7], h, i)
+
+
+@piece
+def _step(chain: Chains, plain: Bytes, at: int, i: int) -> int:
+    """One byte of one lane, and where its next one is."""
+    entry = chain[at]
+    plain[i] = entry & np.uint32(255)
+    return entry >> np.uint32(8)
 
 
 @kernel

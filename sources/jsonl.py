@@ -13,6 +13,7 @@ from typing import BinaryIO
 import orjson
 
 from sources.compression import Gap, stream
+from sources.enterprise import EnterpriseArticles
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.rows import RowReader
@@ -41,16 +42,16 @@ class _LostLine:
 
 def read_jsonl(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     """Documents of the objects in a JSONL file (plain, gzip, bzip2, zstd, xz). Blank lines are no records."""
-    reader = RowReader(raw, config)
+    reader, articles = RowReader(raw, config), EnterpriseArticles(config)
     with open_raw(raw) as file:
         for line in _lines(file, config.max_page_bytes * _JSON_OVERHEAD):
             if isinstance(line, _LostLine):
                 yield Place(raw.source, raw.name, line.offset).failure(line.reason, line.detail)
             elif line.content.strip():
-                yield _read_line(line, raw, reader)
+                yield _read_line(line, raw, reader, articles)
 
 
-def _read_line(line: _Line, raw: RawInput, reader: RowReader) -> Reading:
+def _read_line(line: _Line, raw: RawInput, reader: RowReader, articles: EnterpriseArticles) -> Reading:
     place = Place(raw.source, raw.name, line.offset, len(line.content))
     try:
         row = _parse(line.content)
@@ -60,7 +61,7 @@ def _read_line(line: _Line, raw: RawInput, reader: RowReader) -> Reading:
         return place.failure(
             "not_an_object", f"line {line.number} is a {type(row).__name__}, not an object with columns"
         )
-    return reader.read(row, place, line.offset)
+    return reader.read(articles.row(row), place, line.offset)
 
 
 def _parse(line: bytes) -> object:

@@ -115,10 +115,14 @@ def _read_line(
         n = _end_row(out, n, state, cells, keep_tables)
         state[_DEPTH] = 0
         n = _write_heading(data, i, end, out, n, state, heads, keys, values, codes, marked_headings)
+    elif depth and state[_CELLS]:
+        out[n] = 10
+        n = _write_marked(data, i, end, out, n + 1, keys, values, codes)
     elif depth:
-        if state[_CELLS]:
-            out[n] = 10
-            n = _write_marked(data, i, end, out, n + 1, keys, values, codes)
+        start = n
+        n = _write_line(data, i, end, out, n, state, keys, values, codes) if keep_tables else n
+        if n == start + 1:
+            n = start
     else:
         n = _end_row(out, n, state, cells, keep_tables)
         n = _write_line(data, i, end, out, n, state, keys, values, codes)
@@ -430,6 +434,8 @@ def _write_words(
             if c == 11:
                 while n > begun and out[n - 1] == 32:
                     n -= 1
+                if n == begun or (n >= begun + 2 and out[n - 1] == 10 and out[n - 2] == 10):
+                    continue
                 c = 10
             elif c == 4:
                 c = 124

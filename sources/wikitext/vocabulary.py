@@ -45,9 +45,10 @@ _TAGS = {
     FORMULA: "math chem ce",
     BLOCK: "pre syntaxhighlight source",
     LITERAL: "nowiki",
-    BREAK: """br p div li ul ol tr table center blockquote h1 h2 h3 h4 h5 h6 hr dl dt dd poem caption thead tbody""",
+    BREAK: """br p div li ul ol tr td th table center blockquote h1 h2 h3 h4 h5 h6 hr dl dt dd poem caption thead
+        tbody""",
     INLINE: """b i u s em strong small big sub sup span font tt code kbd samp var cite del ins strike abbr q bdi bdo
-        wbr dfn mark data time td th ruby rb rt rp rtc col colgroup noinclude onlyinclude translate tvar a img""",
+        wbr dfn mark data time ruby rb rt rp rtc col colgroup noinclude onlyinclude translate tvar a img""",
 }
 NUM_TAGS = sum(len(names.split()) for names in _TAGS.values())
 

@@ -18,7 +18,7 @@ from sources.parquet import read_parquet
 from sources.reading import RawInput, ReadConfig, Reading
 from storage.errors import InputError
 from storage.identity import offset_doc_id, record_doc_id
-from storage.schema import encode
+from storage.schema import Document, Failure, encode
 from tests.sources.captures import documents, failures, reasons, texts, write
 
 ROWS = [
@@ -195,3 +195,21 @@ class TestHuggingFace:
         with pytest.raises(InputError):
             self.read(tmp_path)
         assert not (tmp_path / "ran").exists()
+
+
+def test_articles_of_wikimedia_enterprise_and_of_wikiextractor(tmp_path: Path) -> None:
+    article = {
+        "name": "Ely",
+        "identifier": 7,
+        "url": "https://en.wikipedia.org/wiki/Ely",
+        "date_modified": "2024-01-02T03:04:05Z",
+        "license": [{"name": "Creative Commons", "identifier": "CC-BY-SA-4.0", "url": "https://x.org"}],
+        "article_body": {"html": "<p>…</p>", "wikitext": "'''Ely''' is a [[city]]{{sfn|X}}."},
+    }
+    extracted = {"id": "7", "url": "https://en.wikipedia.org/wiki?curid=7", "title": "Ely", "text": "Ely is a city."}
+    rows = [article, extracted, {"article_body": {"html": "<p>a</p>"}}]
+    path = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode(), "jsonl")
+    first, second, third = read_jsonl(path, ReadConfig())
+    assert isinstance(first, Document) and isinstance(second, Document) and isinstance(third, Failure)
+    assert first.text == second.text == "Ely is a city." and first.title == second.title == "Ely"
+    assert first.licence == "CC-BY-SA-4.0" and first.collected_at == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
