@@ -323,7 +323,7 @@ def _read_selectors(data: Bytes, bit: int, size: int, groups: int, selectors: in
 
 @part
 def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np.int32], limits: Numbers) -> int:
-    """A canonical code: a table for its first 11 bits, and for longer ones `limits`.
+    """A canonical code, its lengths read twice: a table for its first 11 bits, and for longer ones `limits`.
 
     `limits`: 0–31 the first code of each length, 32–63 where its symbols begin, 64–95 their number, 128–… the
     symbols by code.
@@ -332,12 +332,8 @@ def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np
         return _TRUNCATED
     length = _read(data, bit, 5)
     bit += 5
-    lengths = limits[128 + 0 :]
-    for i in range(96):
-        limits[i] = 0
-    coded = np.int64(0)
+    limits[:96] = 0
     table[:] = 0
-    # First the lengths, kept where the symbols will stand behind them (258 at most, and 254 places are free).
     start = bit
     for _ in range(symbols):
         while True:
@@ -352,7 +348,7 @@ def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np
             bit += 2
         limits[64 + length] += 1
     end = bit
-    code = 0
+    code = coded = 0
     for k in range(1, _MAX_LENGTH + 1):
         limits[k] = code
         limits[32 + k] = coded
@@ -368,7 +364,7 @@ def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np
         bit += 1
         number = limits[64 + length]
         limits[64 + length] += 1
-        lengths[limits[32 + length] + number] = symbol
+        limits[128 + limits[32 + length] + number] = symbol
         if length <= _TABLE_BITS:
             value = limits[length] + number
             if value >> length:
