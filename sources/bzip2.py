@@ -383,6 +383,8 @@ def _read_symbols(
     """The block's bytes in their sorted order, into `chain`; how often each is there, into `counts`."""
     counts[:256] = 0
     at, size = bit >> 3, len(data)
+    if at >= size:
+        return _TRUNCATED
     held = 8 - (bit & 7)
     window = np.int64(data[at]) & ((1 << held) - 1)
     at += 1
