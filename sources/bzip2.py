@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.compiled import kernel, part, piece
+from sources.compiled import Scalar, kernel, part, piece
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -192,8 +192,8 @@ class Bzip2:
 
 
 @kernel
-def _bits_at(data: Bytes, bit: int, count: int) -> int:
-    value = 0
+def _bits_at(data: Bytes, bit: int, count: int) -> Scalar:
+    value: Scalar = 0
     for i in range(bit, bit + count):
         value = value << 1 | (np.int64(data[i >> 3]) >> (7 - (i & 7)) & 1)
     return value
@@ -202,7 +202,7 @@ def _bits_at(data: Bytes, bit: int, count: int) -> int:
 @kernel
 def _find_magic(data: Bytes, bit: int) -> int:
     """The next place at or after `bit` where a block or the end of the stream begins, -1 if none is there."""
-    window = 0
+    window: Scalar = 0
     mask = (1 << 48) - 1
     count = 0
     for i in range(bit >> 3, len(data)):
@@ -288,9 +288,9 @@ def _read_block(
 
 
 @part
-def _read(data: Bytes, bit: int, count: int) -> int:
+def _read(data: Bytes, bit: int, count: int) -> Scalar:
     """`count` bits, 32 at most, that must be there."""
-    value = 0
+    value: Scalar = 0
     for i in range(bit >> 3, (bit + count + 7) >> 3):
         value = value << 8 | np.int64(data[i])
     end = (bit + count) & 7
@@ -379,17 +379,20 @@ def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np
 def _read_symbols(
     data: Bytes, bit: int, symbols: int, selectors: int, tables: NDArray[np.int32], scratch: Numbers, order: Numbers,
     counts: Numbers, limits: Numbers, chain: Chains, facts: Numbers,
-) -> int:  # fmt: skip
+) -> Scalar:  # fmt: skip
     """The block's bytes in their sorted order, into `chain`; how often each is there, into `counts`."""
     counts[:256] = 0
     at, size = bit >> 3, len(data)
     if at >= size:
         return _TRUNCATED
     held = 8 - (bit & 7)
-    window = np.int64(data[at]) & ((1 << held) - 1)
+    window: Scalar = np.int64(data[at]) & ((1 << held) - 1)
     at += 1
     n = run = 0
     weight = 1
+    length: Scalar = 0
+    symbol: Scalar = 0
+    byte: Scalar = 0
     last = symbols + 1
     capacity = len(chain)
     for k in range(selectors):
@@ -462,8 +465,14 @@ def _follow_chains(chains: Chains, plain: NDArray[np.uint8], facts: Numbers, lan
     for lane in range(lanes, LANES):
         chains[lane, 0] = 0
         facts[lane, 1] = 0
-    a, b, c, d = np.uint32(facts[0, 1]), np.uint32(facts[1, 1]), np.uint32(facts[2, 1]), np.uint32(facts[3, 1])
-    e, f, g, h = np.uint32(facts[4, 1]), np.uint32(facts[5, 1]), np.uint32(facts[6, 1]), np.uint32(facts[7, 1])
+    a: Scalar = np.uint32(facts[0, 1])
+    b: Scalar = np.uint32(facts[1, 1])
+    c: Scalar = np.uint32(facts[2, 1])
+    d: Scalar = np.uint32(facts[3, 1])
+    e: Scalar = np.uint32(facts[4, 1])
+    f: Scalar = np.uint32(facts[5, 1])
+    g: Scalar = np.uint32(facts[6, 1])
+    h: Scalar = np.uint32(facts[7, 1])
     for i in range(longest):
         a = _step(chains[0], plain[0], a, i)
         b = _step(chains[1], plain[1], b, i)
@@ -476,7 +485,7 @@ def _follow_chains(chains: Chains, plain: NDArray[np.uint8], facts: Numbers, lan
 
 
 @piece
-def _step(chain: Chains, plain: Bytes, at: int, i: int) -> int:
+def _step(chain: Chains, plain: Bytes, at: Scalar, i: int) -> Scalar:
     """One byte of one lane, and where its next one is."""
     entry = chain[at]
     plain[i] = entry & np.uint32(255)
@@ -517,7 +526,7 @@ def _expand_runs(plain: Bytes, length: int, out: Bytes, size: int, state: Number
 
 
 @part
-def _add_checksum(out: Bytes, size: int, value: int) -> int:
+def _add_checksum(out: Bytes, size: int, value: Scalar) -> Scalar:
     """The CRC-32 after `size` more bytes, four at a step."""
     i = 0
     while i + 4 <= size:

@@ -16,6 +16,8 @@ prepare_kernel_cache()
 import numba  # noqa: E402  numba reads the cache folder when it is imported
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Scalar = Any
+"""A number in a kernel: an int or what its arrays hold; numba finds out which."""
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 

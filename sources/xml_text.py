@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.compiled import kernel, part
+from sources.compiled import Scalar, kernel, part
 
 Bytes = NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ def _number(data: Bytes, first: int, last: int) -> int:
     if data[first] == 120:
         base = 16
         first += 1
-    code = 0
+    code: Scalar = 0
     for i in range(first, last):
         c = np.int64(data[i])
         digit = c - 48 if c <= 57 else (c | 32) - 87

@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.compiled import kernel, part, piece
+from sources.compiled import Scalar, kernel, part, piece
 from sources.wikitext.names import ENTITY, PRIME, Keys, Values
 
 Bytes = NDArray[np.uint8]
@@ -47,7 +47,7 @@ _WINDOWS_1252 = np.array(
 def lay_out(
     data: Bytes, size: int, out: Bytes, state: Values, heads: Heads, cells: Cells, keys: Keys, values: Values,
     codes: Values, keep_tables: int, marked_headings: int,
-) -> int:  # fmt: skip
+) -> Scalar:  # fmt: skip
     """The length of what was written to `out`, of twice the input's length and 64 bytes more at most.
 
     `state` has four places, `heads` (level, start) as rows for seven, `cells` MAX_CELLS + 1 places.
@@ -130,7 +130,7 @@ def _read_line(
 
 
 @piece
-def _is_blank(byte: int) -> bool:
+def _is_blank(byte: Scalar) -> Scalar:
     return byte == 32 or byte == 9
 
 
@@ -198,7 +198,7 @@ def _write_marked(data: Bytes, i: int, end: int, out: Bytes, n: int, keys: Keys,
 
 
 @piece
-def _is_rule(data: Bytes, i: int) -> bool:
+def _is_rule(data: Bytes, i: int) -> Scalar:
     return data[i] == 45 and data[i + 1] == 45 and data[i + 2] == 45 and data[i + 3] == 45
 
 
@@ -303,7 +303,7 @@ def _read_cells(
 
 
 @part
-def _end_row(out: Bytes, n: int, state: Values, cells: Cells, keep_tables: int) -> int:
+def _end_row(out: Bytes, n: int, state: Values, cells: Cells, keep_tables: int) -> Scalar:
     """Close up the row that ends here: its cells in one line, or all lines of theirs if one cell has several."""
     count = state[_CELLS]
     if not count:
@@ -577,7 +577,7 @@ def _write_entity(
             if code >= 0:
                 return stop + 1, _write_code(out, n, code)
         else:
-            state = ENTITY
+            state: Scalar = ENTITY
             for k in range(i + 1, stop):
                 state = (state ^ np.int64(data[k])) * PRIME
             mask = len(keys) - 1
@@ -595,14 +595,14 @@ def _write_entity(
 
 
 @part
-def _number(data: Bytes, i: int, end: int) -> int:
+def _number(data: Bytes, i: int, end: int) -> Scalar:
     base = 10
     if i < end and data[i] | 32 == 120:
         base = 16
         i += 1
     if i == end:
         return -1
-    code = 0
+    code: Scalar = 0
     for k in range(i, end):
         c = np.int64(data[k])
         digit = c - 48 if c <= 57 else (c | 32) - 87

@@ -29,7 +29,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sources.compiled import kernel, part, piece
+from sources.compiled import Scalar, kernel, part, piece
 from sources.wikitext.names import NAMESPACE, PRIME, TAG, TEMPLATE, Keys, Values
 
 Bytes = NDArray[np.uint8]
@@ -120,14 +120,14 @@ def _note_bar(stack: Stack, top: int, n: int) -> int:
 
 
 @piece
-def _fold(byte: int) -> int:
+def _fold(byte: Scalar) -> Scalar:
     if 65 <= byte <= 90:
         return byte + 32
     return 32 if byte == 95 else byte
 
 
 @piece
-def _look_up(state: int, keys: Keys, values: Values) -> int:
+def _look_up(state: int, keys: Keys, values: Values) -> Scalar:
     mask = len(keys) - 1
     place = (state ^ (state >> 32)) & mask
     while keys[place]:
@@ -138,7 +138,7 @@ def _look_up(state: int, keys: Keys, values: Values) -> int:
 
 
 @part
-def _find_name(data: Bytes, start: int, end: int, seed: int, keys: Keys, values: Values) -> int:
+def _find_name(data: Bytes, start: int, end: int, seed: int, keys: Keys, values: Values) -> Scalar:
     state = seed
     for i in range(start, end):
         state = (state ^ _fold(np.int64(data[i]))) * PRIME
@@ -146,7 +146,7 @@ def _find_name(data: Bytes, start: int, end: int, seed: int, keys: Keys, values:
 
 
 @piece
-def _is_blank(byte: int) -> bool:
+def _is_blank(byte: Scalar) -> Scalar:
     return byte == 32 or byte == 9 or byte == 10 or byte == 95
 
 
@@ -194,7 +194,7 @@ def _close_templates(
 
 
 @part
-def _settle_template(out: Bytes, n: int, entry: Stack, width: int, keys: Keys, values: Values) -> int:
+def _settle_template(out: Bytes, n: int, entry: Stack, width: int, keys: Keys, values: Values) -> Scalar:
     start = entry[_AT] + entry[_BRACES]
     if width == 3 or entry[_LEVEL] >= MAX_DEPTH or not _carries_words(out, start + 2, n, keys, values):
         entry[_LEVEL] = 0
@@ -207,7 +207,7 @@ def _settle_template(out: Bytes, n: int, entry: Stack, width: int, keys: Keys, v
 
 
 @part
-def _carries_words(out: Bytes, start: int, end: int, keys: Keys, values: Values) -> int:
+def _carries_words(out: Bytes, start: int, end: int, keys: Keys, values: Values) -> Scalar:
     while start < end and _is_blank(out[start]):
         start += 1
     last = start

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import io
 import random
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,4 +77,4 @@ def test_mutated_streams_end() -> None:
         for _ in range(CHANCE.randrange(1, 4)):
             broken[CHANCE.randrange(len(broken))] = CHANCE.randrange(256)
         found = list(stream(io.BytesIO(bytes(broken[: CHANCE.randrange(len(broken))]))))
-        assert not any(isinstance(a, Gap) and isinstance(b, Gap) and len(found) > 9 for a, b in pairwise(found))
+        assert sum(isinstance(piece, Gap) for piece in found) <= 4
