@@ -11,44 +11,27 @@ written since 1997, are refused.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sources.compiled import Scalar, kernel, part, piece
+from sources.bzip2_blocks import (
+    BLOCK_MAGIC,
+    CHECKSUM,
+    END_MAGIC,
+    LANES,
+    LENGTH,
+    SELECTORS,
+    SUM,
+    TABLE_BITS,
+    Bytes,
+    bits_at,
+    expand_runs,
+    find_magic,
+    follow_chains,
+    read_block,
+)  # fmt: skip
 
-Bytes = NDArray[np.uint8]
-Numbers = NDArray[np.int64]
-Chains = NDArray[np.uint32]
-
-LANES = 8
-_BLOCK_MAGIC = 0x314159265359
-_END_MAGIC = 0x177245385090
 _MAGIC_BITS = 48
 _LEVEL_BYTES = 100_000
 _OUT_BYTES = 1 << 20
-_TABLE_BITS = 11
-_MAX_LENGTH = 20
-_SELECTORS = 18_002
-_TRUNCATED, _DAMAGED = -1, -2
-_LENGTH, _ORIGIN, _CHECKSUM = 0, 1, 2
-_AT, _PREVIOUS, _RUN, _REPEATS, _SUM = 0, 1, 2, 3, 4
-
-
-def _checksum_table() -> Chains:
-    """CRC-32 as bzip2 has it, highest bit first; row k is for a byte that k others follow."""
-    table = np.zeros((4, 256), np.uint32)
-    for byte in range(256):
-        value = byte << 24
-        for _ in range(8):
-            value = (value << 1 & 0xFFFFFFFF) ^ (0x04C11DB7 if value >> 31 else 0)
-        table[0, byte] = value
-    for k in range(1, 4):
-        for byte in range(256):
-            value = int(table[k - 1, byte])
-            table[k, byte] = (value << 8 & 0xFFFFFFFF) ^ int(table[0, value >> 24])
-    return table
-
-
-_CRC = _checksum_table()
 
 
 class Bzip2:
@@ -104,8 +87,8 @@ class Bzip2:
         self._chains = np.empty((LANES, size), np.uint32)
         self._plain = np.empty((LANES, size), np.uint8)
         self._facts = np.zeros((LANES, 3), np.int64)
-        self._tables = np.empty((6, 1 << _TABLE_BITS), np.int32)
-        self._scratch = np.empty(_SELECTORS + 8 * 1024, np.int64)
+        self._tables = np.empty((6, 1 << TABLE_BITS), np.int32)
+        self._scratch = np.empty(SELECTORS + 8 * 1024, np.int64)
         self._out = np.empty(_OUT_BYTES, np.uint8)
         self._state = np.zeros(8, np.int64)
         return True
@@ -118,22 +101,22 @@ class Bzip2:
                 break
             if len(packed) * 8 < self._bit + _MAGIC_BITS:
                 break
-            magic = _bits_at(packed, self._bit, _MAGIC_BITS)
-            if magic == _END_MAGIC:
+            magic = bits_at(packed, self._bit, _MAGIC_BITS)
+            if magic == END_MAGIC:
                 if len(packed) * 8 < self._bit + _MAGIC_BITS + 32:
                     break
                 self._ended = True
                 self._bit = (self._bit + _MAGIC_BITS + 32 + 7) // 8 * 8
                 break
-            if magic != _BLOCK_MAGIC:
+            if magic != BLOCK_MAGIC:
                 self._fault = "Invalid data stream: no block where one should begin"
                 break
-            following = _find_magic(packed, max(self._searched, self._bit + _MAGIC_BITS))
+            following = find_magic(packed, max(self._searched, self._bit + _MAGIC_BITS))
             if following < 0:
                 self._searched = max(self._bit + _MAGIC_BITS, len(packed) * 8 - _MAGIC_BITS)
                 break
             lane = self._waiting
-            end = _read_block(
+            end = read_block(
                 packed, self._bit + _MAGIC_BITS, self._chains[lane], self._facts[lane], self._tables, self._scratch
             )
             if end < 0:
@@ -149,7 +132,7 @@ class Bzip2:
 
     def _find_block(self, packed: Bytes) -> bool:
         """Whether the next magic is here; what stands before it is passed over."""
-        found = _find_magic(packed, self._bit)
+        found = find_magic(packed, self._bit)
         self._bit = self._searched = found if found >= 0 else max(self._bit, len(packed) * 8 - _MAGIC_BITS)
         self._lost = found < 0
         return found >= 0
@@ -157,7 +140,7 @@ class Bzip2:
     def _follow(self) -> None:
         """Turn the chains of the waiting lanes into bytes."""
         if self._waiting:
-            _follow_chains(self._chains, self._plain, self._facts, self._waiting)
+            follow_chains(self._chains, self._plain, self._facts, self._waiting)
         self._given, self._waiting, self._lane = self._waiting, 0, 0
         self._state[:] = 0
         self.needs_input = False
@@ -169,9 +152,9 @@ class Bzip2:
             return b""
         out = self._out[: min(max_length, _OUT_BYTES)]
         facts = self._facts[self._lane]
-        size, done = _expand_runs(self._plain[self._lane], facts[_LENGTH], out, len(out), self._state)
+        size, done = expand_runs(self._plain[self._lane], facts[LENGTH], out, len(out), self._state)
         if done:
-            right = self._state[_SUM] ^ 0xFFFFFFFF == facts[_CHECKSUM]
+            right = self._state[SUM] ^ 0xFFFFFFFF == facts[CHECKSUM]
             self._state[:] = 0
             self._lane += 1
             if self._lane == self._given:
@@ -189,356 +172,3 @@ class Bzip2:
         if self._ended:
             self.eof, self.needs_input = True, False
             self.unused_data = bytes(self._packed[self._bit // 8 :])
-
-
-@kernel
-def _bits_at(data: Bytes, bit: int, count: int) -> Scalar:
-    value: Scalar = 0
-    for i in range(bit, bit + count):
-        value = value << 1 | (np.int64(data[i >> 3]) >> (7 - (i & 7)) & 1)
-    return value
-
-
-@kernel
-def _find_magic(data: Bytes, bit: int) -> int:
-    """The next place at or after `bit` where a block or the end of the stream begins, -1 if none is there."""
-    window: Scalar = 0
-    mask = (1 << 48) - 1
-    count = 0
-    for i in range(bit >> 3, len(data)):
-        window = (window << 8 | np.int64(data[i])) & ((1 << 56) - 1)
-        count += 1
-        if count < 7:
-            if count == 6 and window & mask in (_BLOCK_MAGIC, _END_MAGIC) and (i - 5) * 8 >= bit:
-                return (i - 5) * 8
-            continue
-        for shift in range(8):
-            found = window >> shift & mask
-            if found == _BLOCK_MAGIC or found == _END_MAGIC:
-                at = (i + 1) * 8 - 48 - shift
-                if at >= bit:
-                    return at
-    return -1
-
-
-@kernel
-def _read_block(
-    data: Bytes, bit: int, chain: Chains, facts: Numbers, tables: NDArray[np.int32], scratch: Numbers
-) -> int:
-    """The bit after a block whose magic ends at `bit`: its chain, length, origin and checksum; negative if it is none.
-
-    `scratch` holds selectors, then 1,024 numbers each: the order of bytes, counts, and the code's limits.
-    """
-    size = len(data) * 8
-    if bit + 32 + 25 + 16 > size:
-        return _TRUNCATED
-    facts[_CHECKSUM] = _read(data, bit, 32)
-    if _read(data, bit + 32, 1):
-        return _DAMAGED
-    origin = _read(data, bit + 33, 24)
-    bit += 57
-    order = scratch[_SELECTORS : _SELECTORS + 1024]
-    symbols = 0
-    used = _read(data, bit, 16)
-    bit += 16
-    for i in range(16):
-        if used >> (15 - i) & 1:
-            if bit + 16 > size:
-                return _TRUNCATED
-            row = _read(data, bit, 16)
-            bit += 16
-            for k in range(16):
-                if row >> (15 - k) & 1:
-                    order[symbols] = i * 16 + k
-                    symbols += 1
-    if symbols == 0 or bit + 18 > size:
-        return _DAMAGED
-    groups = _read(data, bit, 3)
-    selectors = _read(data, bit + 3, 15)
-    bit += 18
-    if groups < 2 or groups > 6 or selectors == 0:
-        return _DAMAGED
-    bit = _read_selectors(data, bit, size, groups, selectors, scratch)
-    if bit < 0:
-        return bit
-    limits = scratch[_SELECTORS + 2048 :]
-    for group in range(groups):
-        bit = _read_code(data, bit, size, symbols + 2, tables[group], limits[group * 512 : group * 512 + 512])
-        if bit < 0:
-            return bit
-    counts = scratch[_SELECTORS + 1024 : _SELECTORS + 2048]
-    bit = _read_symbols(
-        data, bit, symbols, min(selectors, 18_002), tables, scratch, order, counts, limits, chain, facts
-    )
-    if bit < 0:
-        return bit
-    length = facts[_LENGTH]
-    if bit > size or origin >= length:
-        return _DAMAGED
-    total = 0
-    for i in range(256):
-        total, counts[i] = total + counts[i], total
-    for i in range(length):
-        byte = chain[i] & np.uint32(255)
-        at = counts[byte]
-        counts[byte] = at + 1
-        chain[at] |= np.uint32(i << 8)
-    facts[_ORIGIN] = chain[origin] >> np.uint32(8)
-    return bit
-
-
-@part
-def _read(data: Bytes, bit: int, count: int) -> Scalar:
-    """`count` bits, 32 at most, that must be there."""
-    value: Scalar = 0
-    for i in range(bit >> 3, (bit + count + 7) >> 3):
-        value = value << 8 | np.int64(data[i])
-    end = (bit + count) & 7
-    return value >> (0 if end == 0 else 8 - end) & ((1 << count) - 1)
-
-
-@part
-def _read_selectors(data: Bytes, bit: int, size: int, groups: int, selectors: int, scratch: Numbers) -> int:
-    """Which code each group of fifty symbols has, into `scratch`; more than there can be are passed over."""
-    first = 0x543210
-    for k in range(selectors):
-        rank = 0
-        while True:
-            if bit >= size:
-                return _TRUNCATED
-            one = _read(data, bit, 1)
-            bit += 1
-            if not one:
-                break
-            rank += 1
-            if rank >= groups:
-                return _DAMAGED
-        chosen = first >> (4 * rank) & 15
-        below = first & ((1 << (4 * rank)) - 1)
-        first = (first >> (4 * rank + 4) << (4 * rank + 4)) | below << 4 | chosen
-        if k < _SELECTORS:
-            scratch[k] = chosen
-    return bit
-
-
-@part
-def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np.int32], limits: Numbers) -> int:
-    """A canonical code, its lengths read twice: a table for its first 11 bits, and for longer ones `limits`.
-
-    `limits`: 0–31 the first code of each length, 32–63 where its symbols begin, 64–95 their number, 128–… the
-    symbols by code.
-    """
-    if bit + 5 > size:
-        return _TRUNCATED
-    length = _read(data, bit, 5)
-    bit += 5
-    limits[:96] = 0
-    table[:] = 0
-    start = bit
-    for _ in range(symbols):
-        while True:
-            if bit + 2 > size:
-                return _TRUNCATED
-            if length < 1 or length > _MAX_LENGTH:
-                return _DAMAGED
-            if not _read(data, bit, 1):
-                bit += 1
-                break
-            length += -1 if _read(data, bit + 1, 1) else 1
-            bit += 2
-        limits[64 + length] += 1
-    end = bit
-    code = coded = 0
-    for k in range(1, _MAX_LENGTH + 1):
-        limits[k] = code
-        limits[32 + k] = coded
-        coded += limits[64 + k]
-        code = (code + limits[64 + k]) << 1
-        limits[64 + k] = 0
-    bit = start
-    length = _read(data, start - 5, 5)
-    for symbol in range(symbols):
-        while _read(data, bit, 1):
-            length += -1 if _read(data, bit + 1, 1) else 1
-            bit += 2
-        bit += 1
-        number = limits[64 + length]
-        limits[64 + length] += 1
-        limits[128 + limits[32 + length] + number] = symbol
-        if length <= _TABLE_BITS:
-            value = limits[length] + number
-            if value >> length:
-                return _DAMAGED
-            first = value << (_TABLE_BITS - length)
-            for k in range(first, first + (1 << (_TABLE_BITS - length))):
-                table[k] = symbol << 5 | length
-    return end
-
-
-@part
-def _read_symbols(
-    data: Bytes, bit: int, symbols: int, selectors: int, tables: NDArray[np.int32], scratch: Numbers, order: Numbers,
-    counts: Numbers, limits: Numbers, chain: Chains, facts: Numbers,
-) -> Scalar:  # fmt: skip
-    """The block's bytes in their sorted order, into `chain`; how often each is there, into `counts`."""
-    counts[:256] = 0
-    at, size = bit >> 3, len(data)
-    if at >= size:
-        return _TRUNCATED
-    held = 8 - (bit & 7)
-    window: Scalar = np.int64(data[at]) & ((1 << held) - 1)
-    at += 1
-    n = run = 0
-    weight = 1
-    length: Scalar = 0
-    symbol: Scalar = 0
-    byte: Scalar = 0
-    last = symbols + 1
-    capacity = len(chain)
-    for k in range(selectors):
-        group = scratch[k]
-        for _ in range(50):
-            while held <= 40:
-                window = window << 8 | (np.int64(data[at]) if at < size else 0)
-                at += 1
-                held += 8
-            entry = np.int64(tables[group, window >> (held - _TABLE_BITS)])
-            if entry:
-                length = entry & 31
-                symbol = entry >> 5
-            else:
-                length = _TABLE_BITS + 1
-                symbol = -1
-                while length <= _MAX_LENGTH:
-                    offset = (window >> (held - length)) - limits[group * 512 + length]
-                    if 0 <= offset < limits[group * 512 + 64 + length]:
-                        symbol = limits[group * 512 + 128 + limits[group * 512 + 32 + length] + offset]
-                        break
-                    length += 1
-                if symbol < 0:
-                    return _DAMAGED
-            held -= length
-            window &= (1 << held) - 1
-            if symbol <= 1:
-                run += weight << symbol
-                weight <<= 1
-                if run > capacity:
-                    return _DAMAGED
-                continue
-            if run:
-                if n + run > capacity:
-                    return _DAMAGED
-                byte = order[0]
-                counts[byte] += run
-                for i in range(n, n + run):
-                    chain[i] = byte
-                n += run
-                run = 0
-                weight = 1
-            if symbol == last:
-                facts[_LENGTH] = n
-                return at * 8 - held
-            if n == capacity:
-                return _DAMAGED
-            rank = symbol - 1
-            byte = order[rank]
-            while rank > 0:
-                order[rank] = order[rank - 1]
-                rank -= 1
-            order[0] = byte
-            counts[byte] += 1
-            chain[n] = byte
-            n += 1
-    return _DAMAGED
-
-
-@kernel
-def _follow_chains(chains: Chains, plain: NDArray[np.uint8], facts: Numbers, lanes: int) -> None:
-    """Each lane's bytes in their order.
-
-    All lanes go on to the end of the longest: a chain is a ring, and what is written behind a block's end is not read.
-    Lanes without a block stay where they are.
-    """
-    longest = 0
-    for lane in range(lanes):
-        longest = max(longest, facts[lane, 0])
-    for lane in range(lanes, LANES):
-        chains[lane, 0] = 0
-        facts[lane, 1] = 0
-    a: Scalar = np.uint32(facts[0, 1])
-    b: Scalar = np.uint32(facts[1, 1])
-    c: Scalar = np.uint32(facts[2, 1])
-    d: Scalar = np.uint32(facts[3, 1])
-    e: Scalar = np.uint32(facts[4, 1])
-    f: Scalar = np.uint32(facts[5, 1])
-    g: Scalar = np.uint32(facts[6, 1])
-    h: Scalar = np.uint32(facts[7, 1])
-    for i in range(longest):
-        a = _step(chains[0], plain[0], a, i)
-        b = _step(chains[1], plain[1], b, i)
-        c = _step(chains[2], plain[2], c, i)
-        d = _step(chains[3], plain[3], d, i)
-        e = _step(chains[4], plain[4], e, i)
-        f = _step(chains[5], plain[5], f, i)
-        g = _step(chains[6], plain[6], g, i)
-        h = _step(chains[7], plain[7], h, i)
-
-
-@piece
-def _step(chain: Chains, plain: Bytes, at: Scalar, i: int) -> Scalar:
-    """One byte of one lane, and where its next one is."""
-    entry = chain[at]
-    plain[i] = entry & np.uint32(255)
-    return entry >> np.uint32(8)
-
-
-@kernel
-def _expand_runs(plain: Bytes, length: int, out: Bytes, size: int, state: Numbers) -> tuple[int, bool]:
-    """Bytes written to `out`, and whether the block is at its end: four equal bytes are followed by a count of more."""
-    if not state[_AT] and not state[_RUN]:
-        state[_SUM] = 0xFFFFFFFF
-        state[_PREVIOUS] = -1
-    at, previous, run, repeats = state[_AT], state[_PREVIOUS], state[_RUN], state[_REPEATS]
-    n = 0
-    while n < size:
-        if repeats:
-            count = min(repeats, size - n)
-            for i in range(n, n + count):
-                out[i] = previous
-            n += count
-            repeats -= count
-            continue
-        if at == length:
-            break
-        byte = np.int64(plain[at])
-        at += 1
-        if run == 4:
-            repeats = byte
-            run = 0
-            continue
-        run = run + 1 if byte == previous and run else 1
-        previous = byte
-        out[n] = byte
-        n += 1
-    state[_AT], state[_PREVIOUS], state[_RUN], state[_REPEATS] = at, previous, run, repeats
-    state[_SUM] = _add_checksum(out, n, state[_SUM])
-    return n, at == length and not repeats
-
-
-@part
-def _add_checksum(out: Bytes, size: int, value: Scalar) -> Scalar:
-    """The CRC-32 after `size` more bytes, four at a step."""
-    i = 0
-    while i + 4 <= size:
-        value ^= np.int64(out[i]) << 24 | np.int64(out[i + 1]) << 16 | np.int64(out[i + 2]) << 8 | np.int64(out[i + 3])
-        value = (
-            np.int64(_CRC[3, value >> 24 & 255])
-            ^ np.int64(_CRC[2, value >> 16 & 255])
-            ^ np.int64(_CRC[1, value >> 8 & 255])
-            ^ np.int64(_CRC[0, value & 255])
-        )
-        i += 4
-    while i < size:
-        value = (value << 8 & 0xFFFFFFFF) ^ np.int64(_CRC[0, (value >> 24 ^ np.int64(out[i])) & 255])
-        i += 1
-    return value

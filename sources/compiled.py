@@ -1,17 +1,20 @@
 """How the readers' kernels are compiled: without the interpreter lock, kept on disk for the next process.
 
 They allocate nothing and return no array: counting references of arrays at every call of a piece costs more than the
-piece. A kernel and its pieces stand in one file, because numba's cache does not notice a change in another.
+piece. Pieces may stand in another file of the same folder, and numba notices changes in a kernel's own file alone: so
+the kernels of each state of a folder's sources are kept apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from storage.kernels import prepare_kernel_cache
 
-prepare_kernel_cache()
+_KERNELS = prepare_kernel_cache()
 
 import numba  # noqa: E402  numba reads the cache folder when it is imported
 
@@ -23,7 +26,17 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 def kernel(function: Function) -> Function:
     """Compile `function` at its first call, and keep the result in the user's kernel folder."""
-    return cast(Function, numba.njit(**_OPTIONS, cache=True)(function))
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_folder_of(function))
+    try:
+        return cast(Function, numba.njit(**_OPTIONS, cache=True)(function))
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def _folder_of(function: Callable[..., Any]) -> Path:
+    folder = Path(function.__code__.co_filename).parent
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    return _KERNELS / f"{folder.name}-{state.hexdigest()[:16]}"
 
 
 def piece(function: Function) -> Function:
