@@ -53,15 +53,18 @@ def anneal_preset(
 
 
 def _same_tokens(known: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, int]:
-    """The batch in samples of another length, with as many tokens as it had in those of the length before."""
-    before, batch, micro = (int(known[name]) for name in ("sequence_length", "global_batch", "micro_batch"))
-    length = int(overrides.get("sequence_length", before))
-    scaled = max(1, batch * before // length)
-    return (
-        {}
-        if length == before
-        else {"global_batch": scaled, "micro_batch": gcd(scaled, max(1, micro * before // length))}
+    """The batch in samples of this length, with as many tokens as it had in those of the length before.
+
+    How many samples a process took at once is no part of what a run is, and may be unknown.
+    """
+    before, batch = (int(known[name]) for name in ("sequence_length", "global_batch"))
+    length, micro = (
+        int(overrides.get("sequence_length", before)),
+        int(known.get("micro_batch", TrainingConfig.micro_batch)),
     )
+    scaled = max(1, batch * before // length)
+    at_once = gcd(scaled, max(1, micro * before // length))
+    return {"global_batch": scaled, "micro_batch": at_once}
 
 
 def last_rate(checkpoint: Path) -> float:
