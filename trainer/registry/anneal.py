@@ -58,10 +58,8 @@ def _same_tokens(known: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
     How many samples a process took at once is no part of what a run is, and may be unknown.
     """
     before, batch = (int(known[name]) for name in ("sequence_length", "global_batch"))
-    length, micro = (
-        int(overrides.get("sequence_length", before)),
-        int(known.get("micro_batch", TrainingConfig.micro_batch)),
-    )
+    length = int(overrides.get("sequence_length", before))
+    micro = int(known.get("micro_batch", TrainingConfig.micro_batch))
     scaled = max(1, batch * before // length)
     at_once = gcd(scaled, max(1, micro * before // length))
     return {"global_batch": scaled, "micro_batch": at_once}
