@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.compiled import Scalar, kernel, piece
+from sources.compiled import Scalar, kernel, part
 from sources.pages.counting import (
     B_BARS,
     B_CAPITALS,
@@ -144,7 +144,7 @@ def find_blocks(scan: Scan) -> Blocks:
     return Blocks(first, last, element, stats[:, B_WORDS].copy(), twin, features)
 
 
-@piece
+@part
 def _add(keys: Array, counts: Array, key: Scalar, amount: Scalar) -> Scalar:
     """Adds to the count of `key`; its place."""
     if key == 0:
@@ -159,12 +159,12 @@ def _add(keys: Array, counts: Array, key: Scalar, amount: Scalar) -> Scalar:
     return place
 
 
-@piece
+@part
 def _sum(sums: Array, first: Scalar, last: Scalar, column: Scalar) -> Scalar:
     return sums[last, column] - sums[first, column]
 
 
-@piece
+@part
 def _write_seen(row: Array, stats: Array, runs: Scalar, repeats: Scalar) -> None:
     chars, words = max(stats[B_CHARS], 1), max(stats[B_WORDS], 1)
     row[0] = np.log1p(stats[B_CHARS])
@@ -192,13 +192,13 @@ def _write_seen(row: Array, stats: Array, runs: Scalar, repeats: Scalar) -> None
     row[22] = min(stats[B_LINK_RUNS], 30)
 
 
-@piece
+@part
 def _write_bits(row: Array, at: Scalar, bits: Scalar, number: Scalar) -> None:
     for bit in range(number):
         row[at + bit] = bits >> bit & 1
 
 
-@piece
+@part
 def _write_levels(
     row: Array,
     at: Scalar,
@@ -228,7 +228,7 @@ def _write_levels(
         at += 7
 
 
-@piece
+@part
 def _write_twins(
     row: Array,
     at: Scalar,
@@ -259,7 +259,7 @@ def _write_twins(
     row[at + 4] = size * most / page_chars
 
 
-@piece
+@part
 def _near_words(words: Array, parents: Array, element: Scalar) -> Scalar:
     found: Scalar = np.int64(0)
     for _ in range(3):
@@ -270,7 +270,7 @@ def _near_words(words: Array, parents: Array, element: Scalar) -> Scalar:
     return found
 
 
-@piece
+@part
 def _path_key(signature: Array, parents: Array, element: Scalar) -> Scalar:
     """What an element looks like together with its three nearest ancestors: the same for blocks of one template."""
     key: Scalar = FNV
@@ -282,7 +282,7 @@ def _path_key(signature: Array, parents: Array, element: Scalar) -> Scalar:
     return np.int64(key)
 
 
-@piece
+@part
 def _write_page(
     page: Array,
     stats: Array,
@@ -432,7 +432,7 @@ def _describe(
                 features[block, features.shape[1] - _N_PAGE + column] = page[column]
 
 
-@piece
+@part
 def _write_neighbours(
     features: Array,
     first: Array,

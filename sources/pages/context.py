@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sources.compiled import Scalar, kernel, part
 from sources.pages.blocks import BLOCK_FEATURES, Blocks
-from sources.pages.compiled import Scalar, kernel, piece
 from sources.pages.scan import Scan
 
 Array = npt.NDArray[Any]
@@ -47,7 +47,7 @@ def add_context(scan: Scan, blocks: Blocks, probabilities: Array) -> Array:
     return np.concatenate([blocks.features, context], axis=1)
 
 
-@piece
+@part
 def _place_of(keys: Array, key: Scalar) -> Scalar:
     mask = len(keys) - 1
     place = (key ^ key >> 29) & mask
@@ -57,7 +57,7 @@ def _place_of(keys: Array, key: Scalar) -> Scalar:
     return place
 
 
-@piece
+@part
 def _mean(sums: Array, first: Scalar, last: Scalar) -> Scalar:
     words = sums[last, 0] - sums[first, 0]
     return (sums[last, 1] - sums[first, 1]) / max(words, 1.0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.compiled import Scalar, kernel, piece
+from sources.compiled import Scalar, kernel, part
 from sources.pages.letters import FNV, PRIME, look_up
 from sources.pages.names import MARKS, TEXT_WORDS
 from sources.pages.scan import PREFORMATTED
@@ -46,13 +46,13 @@ M_LINK, M_P, M_ITEM, M_TD, M_HEADING, M_H1, M_PRE = (
 )
 
 
-@piece
+@part
 def _word_key(value: Scalar, before_last: Scalar, last: Scalar) -> Scalar:
     """The hash of a word less its final `s`."""
     return before_last if last == 115 else value
 
 
-@piece
+@part
 def _title_words(src: Array, at: Scalar, end: Scalar, title: Array) -> Scalar:
     found = 0
     last: Scalar = np.uint8(0)
@@ -73,7 +73,7 @@ def _title_words(src: Array, at: Scalar, end: Scalar, title: Array) -> Scalar:
     return found
 
 
-@piece
+@part
 def _note_word(
     value: Scalar,
     before: Scalar,
@@ -97,7 +97,7 @@ def _note_word(
             break
 
 
-@piece
+@part
 def _count_run(
     src: Array, at: Scalar, end: Scalar, keys: Array, values: Array, title: Array, titled: Scalar, stats: Array
 ) -> None:

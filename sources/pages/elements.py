@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from sources.pages.compiled import Scalar, piece
+from sources.compiled import Scalar, part
 from sources.pages.names import BLOCK, CELL, TAG
 
 Array = npt.NDArray[Any]
@@ -69,7 +69,7 @@ class Scratch(NamedTuple):
     state: Array
 
 
-@piece
+@part
 def open_element(
     elements: Elements, stack: Array, state: Array, tag: Scalar, own: Scalar, mark: Scalar, signature: Scalar
 ) -> None:
@@ -92,13 +92,13 @@ def open_element(
     state[TOP] += 1
 
 
-@piece
+@part
 def note_break(state: Array, kind: Scalar) -> None:
     if kind > state[BREAK]:
         state[BREAK] = kind
 
 
-@piece
+@part
 def close_to(elements: Elements, flags: Array, stack: Array, state: Array, depth: Scalar) -> None:
     """Close everything from the top of the stack down to and including `depth`."""
     while state[TOP] > depth:
@@ -109,7 +109,7 @@ def close_to(elements: Elements, flags: Array, stack: Array, state: Array, depth
             note_break(state, BLOCK_BREAK)
 
 
-@piece
+@part
 def depth_of(
     elements: Elements,
     stack: Array,
@@ -129,7 +129,7 @@ def depth_of(
     return -1
 
 
-@piece
+@part
 def close_implied(elements: Elements, flags: Array, stack: Array, state: Array, tag: Scalar) -> None:
     """The ends that the start of `tag` implies."""
     depth = -1
@@ -156,7 +156,7 @@ def close_implied(elements: Elements, flags: Array, stack: Array, state: Array, 
         close_to(elements, flags, stack, state, depth)
 
 
-@piece
+@part
 def close_tag(elements: Elements, flags: Array, stack: Array, state: Array, tag: Scalar) -> None:
     """An end tag: ends of inline elements do not close blocks, ends of others close no table around them."""
     if tag == _HTML or tag == _BODY or tag == 0 and state[TOP] == 0:
@@ -172,7 +172,7 @@ def close_tag(elements: Elements, flags: Array, stack: Array, state: Array, tag:
             return
 
 
-@piece
+@part
 def add_run(runs: Runs, stack: Array, state: Array, start: Scalar, end: Scalar, kind: Scalar) -> None:
     number = state[N_RUNS]
     runs.start[number] = start
@@ -184,7 +184,7 @@ def add_run(runs: Runs, stack: Array, state: Array, start: Scalar, end: Scalar, 
     state[BREAK], state[SPACE] = NO_BREAK, 0
 
 
-@piece
+@part
 def add_note(notes: Array, state: Array, kind: Scalar, start: Scalar, end: Scalar) -> None:
     number = state[N_NOTES]
     if number < len(notes):

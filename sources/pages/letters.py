@@ -1,6 +1,6 @@
 """Bytes of a page read one by one: letters, names and their hashes, comments, attributes; pieces of the kernels.
 
-Invariant: nothing reads beyond the page, and each piece moves forward only.
+Invariant: nothing reads beyond the page, and each part moves forward only.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.compiled import Scalar, piece
+from sources.compiled import Scalar, part
 
 Array = npt.NDArray[Any]
 FNV, PRIME = np.uint64(14695981039346656037), np.uint64(1099511628211)
 _S, _LT, _GT = np.uint8(ord("s")), np.uint64(ord("<")), np.uint64(ord(">"))
 
 
-@piece
+@part
 def lower(byte: Scalar) -> Scalar:
     return byte + 32 if 65 <= byte <= 90 else byte
 
 
-@piece
+@part
 def is_letter(byte: Scalar) -> Scalar:
     return 97 <= (byte | 32) <= 122
 
 
-@piece
+@part
 def is_space(byte: Scalar) -> Scalar:
     return byte == 32 or 9 <= byte <= 13
 
 
-@piece
+@part
 def starts_markup(byte: Scalar) -> Scalar:
     """Whether `<` before this byte is markup: a letter, `/`, `!` or `?`."""
     return is_letter(byte) or byte == 47 or byte == 33 or byte == 63
 
 
-@piece
+@part
 def find_byte(src: Array, at: Scalar, byte: Scalar) -> Scalar:
     while at < len(src) and src[at] != byte:
         at += 1
     return at
 
 
-@piece
+@part
 def look_up(keys: Array, values: Array, key: Scalar) -> Scalar:
     mask = np.uint64(len(keys) - 1)
     place = key & mask
@@ -56,7 +56,7 @@ def look_up(keys: Array, values: Array, key: Scalar) -> Scalar:
     return np.int64(0)
 
 
-@piece
+@part
 def hash_tag(src: Array, start: Scalar, end: Scalar) -> Scalar:
     value = (FNV ^ _LT) * PRIME
     for at in range(start, end):
@@ -64,7 +64,7 @@ def hash_tag(src: Array, start: Scalar, end: Scalar) -> Scalar:
     return (value ^ _GT) * PRIME
 
 
-@piece
+@part
 def hash_word(src: Array, start: Scalar, end: Scalar) -> Scalar:
     if end > start and lower(src[end - 1]) == _S:
         end -= 1
@@ -74,14 +74,14 @@ def hash_word(src: Array, start: Scalar, end: Scalar) -> Scalar:
     return value
 
 
-@piece
+@part
 def hash_bytes(src: Array, start: Scalar, end: Scalar, value: Scalar) -> Scalar:
     for at in range(start, end):
         value = (value ^ np.uint64(src[at])) * PRIME
     return value
 
 
-@piece
+@part
 def words_of(src: Array, start: Scalar, end: Scalar, keys: Array, values: Array) -> Scalar:
     """The groups of the words in a value: cut at what is no letter and where a lower-case letter meets a capital."""
     found = np.int64(0)
@@ -98,7 +98,7 @@ def words_of(src: Array, start: Scalar, end: Scalar, keys: Array, values: Array)
     return found
 
 
-@piece
+@part
 def same_bytes(src: Array, start: Scalar, end: Scalar, name: Array) -> Scalar:
     """Whether the bytes are `name` (given in lower case), whatever their case."""
     if end - start != len(name):
@@ -109,7 +109,7 @@ def same_bytes(src: Array, start: Scalar, end: Scalar, name: Array) -> Scalar:
     return True
 
 
-@piece
+@part
 def contains_bytes(src: Array, start: Scalar, end: Scalar, name: Array) -> Scalar:
     for at in range(start, end - len(name) + 1):
         if same_bytes(src, at, at + len(name), name):
@@ -117,7 +117,7 @@ def contains_bytes(src: Array, start: Scalar, end: Scalar, name: Array) -> Scala
     return False
 
 
-@piece
+@part
 def has_text(src: Array, start: Scalar, end: Scalar) -> Scalar:
     for at in range(start, end):
         if not is_space(src[at]):
@@ -125,7 +125,7 @@ def has_text(src: Array, start: Scalar, end: Scalar) -> Scalar:
     return False
 
 
-@piece
+@part
 def find_raw_end(src: Array, at: Scalar, start: Scalar, end: Scalar) -> Scalar:
     """Where `</name` of the raw element begins, or the end of the page."""
     size = end - start
@@ -144,7 +144,7 @@ def find_raw_end(src: Array, at: Scalar, start: Scalar, end: Scalar) -> Scalar:
         at += 1
 
 
-@piece
+@part
 def skip_markup(src: Array, at: Scalar) -> Scalar:
     """Past a comment, a doctype, a processing instruction or a CDATA section that begins at `at`."""
     size = len(src)
@@ -161,7 +161,7 @@ def skip_markup(src: Array, at: Scalar) -> Scalar:
     return find_byte(src, at, 62) + 1
 
 
-@piece
+@part
 def next_attribute(src: Array, at: Scalar, place: Array) -> Scalar:
     """One attribute from `at`: name and value as four offsets in `place`; returns where to go on, or -1 at `>`."""
     size = len(src)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.compiled import Scalar, kernel, piece
+from sources.compiled import Scalar, kernel, part
 from sources.pages.elements import (
     BLOCK_BREAK,
     CELL_BREAK,
@@ -154,7 +154,7 @@ _KATEX = np.frombuffer(b"katex-html", np.uint8)
 _HAS_TEX, _TEX_START, _TEX_END, _IS_JSON, _IS_TEX, _OWN, _MARK, _SIGNATURE, _TAG_END = range(9)
 
 
-@piece
+@part
 def _find_annotation(src: Array, at: Scalar, facts: Array) -> None:
     """The TeX in a <math> that begins before `at`: the text of its annotation, if it has one within 20,000 bytes."""
     stop = min(len(src) - 17, at + 20_000)
@@ -172,7 +172,7 @@ def _find_annotation(src: Array, at: Scalar, facts: Array) -> None:
         at += 1
 
 
-@piece
+@part
 def _read_attributes(src: Array, at: Scalar, tag: Scalar, known: Known, scratch: Scratch, notes: Array) -> None:
     """Everything that the attributes of a start tag say, in `facts`."""
     place, facts, state = scratch.place, scratch.facts, scratch.state
@@ -228,7 +228,7 @@ def _read_attributes(src: Array, at: Scalar, tag: Scalar, known: Known, scratch:
     facts[_SIGNATURE] = np.int64((value ^ np.uint64(tag)) * PRIME)
 
 
-@piece
+@part
 def _read_text(src: Array, at: Scalar, elements: Elements, runs: Runs, scratch: Scratch) -> Scalar:
     """The text up to the next markup: a run, if it is shown and is more than white space. Where that markup begins."""
     start, size, state = at, len(src), scratch.state
@@ -248,7 +248,7 @@ def _read_text(src: Array, at: Scalar, elements: Elements, runs: Runs, scratch: 
     return at
 
 
-@piece
+@part
 def _note_tag(notes: Array, state: Array, tag: Scalar, start: Scalar, end: Scalar) -> None:
     if tag == _META:
         add_note(notes, state, NOTE_META, start, end)
@@ -260,7 +260,7 @@ def _note_tag(notes: Array, state: Array, tag: Scalar, start: Scalar, end: Scala
         add_note(notes, state, NOTE_TIME, start, end)
 
 
-@piece
+@part
 def _read_formula(
     src: Array, at: Scalar, tag: Scalar, raw_end: Scalar, elements: Elements, runs: Runs, scratch: Scratch
 ) -> Scalar:
@@ -276,7 +276,7 @@ def _read_formula(
     return True
 
 
-@piece
+@part
 def _read_start(
     src: Array, at: Scalar, name: Scalar, after: Scalar, tag: Scalar, known: Known, elements: Elements, runs: Runs,
     notes: Array, scratch: Scratch,
@@ -310,7 +310,7 @@ def _read_start(
     return raw_end
 
 
-@piece
+@part
 def _read_tag(
     src: Array, at: Scalar, known: Known, elements: Elements, runs: Runs, notes: Array, scratch: Scratch
 ) -> Scalar:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.compiled import kernel
+from sources.compiled import kernel
 
 Array = npt.NDArray[Any]
 DEPTH = 6

@@ -29,7 +29,7 @@ experiment:
   seed: 42
   save_steps: 600
   load: null
-  exp_dir: /work/${experiment.exp_name}
+  exp_dir: /cluster/${experiment.exp_name}
   ckpt_format: torch
   task: {type: train, backend: megatron, entrypoint: flagscale/train/train_gpt.py}
   runner: {no_shared_fs: false, backend: torchrun, rdzv_backend: static, ssh_port: 22, nnodes: 1, nproc_per_node: 2,
@@ -83,8 +83,9 @@ data:
 """
 MEGATRON = """\
 --init-method-std 0.006 --moe-aux-loss-coeff 0.02 --tensor-model-parallel-size 1 --reset-position-ids --bf16
---attention-softmax-in-fp32 --log-interval 1 --wandb-project small-x --tensorboard-dir /work/small/tensorboard
---wandb-save-dir /work/small/wandb --save-interval 600 --load /work/small/checkpoints --save /work/small/checkpoints
+--attention-softmax-in-fp32 --log-interval 1 --wandb-project small-x --tensorboard-dir /cluster/small/tensorboard
+--wandb-save-dir /cluster/small/wandb --save-interval 600 --load /cluster/small/checkpoints
+--save /cluster/small/checkpoints
 --num-layers 6 --hidden-size 1280 --num-attention-heads 10 --seq-length 4096 --max-position-embeddings 4096
 --norm-epsilon 1e-06 --rotary-base 1000000 --multi-latent-attention --kv-lora-rank 512 --qk-head-dim 128
 --qk-pos-emb-head-dim 64 --v-head-dim 128 --ffn-hidden-size 7168 --moe-ffn-hidden-size 896
@@ -96,7 +97,7 @@ MEGATRON = """\
 """
 TORCHRUN = """\
 torchrun --rdzv_backend static --nnodes 1 --nproc_per_node 2 --rdzv_id default --node_rank 0
---rdzv_endpoint localhost:29500 --log_dir /work/small/logs/details/host_0_localhost --redirects 3 --tee 3
+--rdzv_endpoint localhost:29500 --log_dir /cluster/small/logs/details/host_0_localhost --redirects 3 --tee 3
 flagscale/train/train_gpt.py
 """
 
@@ -167,7 +168,7 @@ def test_no_key_is_passed_over(tmp_path: Path) -> None:
 
 def test_variables_environment_and_values_laid_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLACE", "/mnt")
-    experiment = EXPERIMENT.replace("/work/$", "${oc.env:PLACE}/$")
+    experiment = EXPERIMENT.replace("/cluster/$", "${oc.env:PLACE}/$")
     path = write_config(tmp_path, experiment=experiment)
     config = load_config(path, ["experiment.exp_name=other", "train.model.num_layers=12"])
     assert str(config.exp_dir) == "/mnt/other" and config.task["model"]["num_layers"] == 12
@@ -223,7 +224,9 @@ def wait_until(words: list[str], said: str) -> str:
 def test_an_experiment_runs_is_looked_at_stopped_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_mixture(tmp_path / "made")
-    experiment = EXPERIMENT.replace("/data/OpenSeek", str(tmp_path / "made/train")).replace("/work/$", f"{tmp_path}/$")
+    experiment = EXPERIMENT.replace("/data/OpenSeek", str(tmp_path / "made/train")).replace(
+        "/cluster/$", f"{tmp_path}/$"
+    )
     experiment = experiment.replace("nproc_per_node: 2", "nproc_per_node: 1")
     path = write_config(tmp_path, DENSE_TASK, experiment)
     run = ["flagscale", "run", str(path), "--tokenizer", str(tmp_path / "made/tokenizer.json"), "--heldout", "200"]
