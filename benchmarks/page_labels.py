@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.web_pages import GoldPage, f1_of, words_of
-from sources.charset import decode_html
 from sources.pages.blocks import Blocks, find_blocks
 from sources.pages.scan import Scan, scan_page
 from sources.pages.write import block_texts
+from sources.web.charset import decode_html
 
 Array = npt.NDArray[Any]
 _MAX_CELLS = 1_500_000_000

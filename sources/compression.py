@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 from fastwarc.stream_io import Lz4Reader
 
-from sources.bzip2 import Bzip2
+from sources.dumps.bzip2 import Bzip2
 
 CHUNK_BYTES = 1 << 16
 _ZSTD_FEED_BYTES = 256

@@ -15,15 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from sources import documents, html, huggingface, parquet, warc
-from sources.documents import read_documents
-from sources.huggingface import read_huggingface
-from sources.jsonl import read_jsonl
-from sources.mediawiki import read_mediawiki
-from sources.parquet import read_parquet
+from sources.dumps.mediawiki import read_mediawiki
 from sources.reading import STAGE, Kind, RawInput, ReadConfig, Reading, Skipped
 from sources.remote.captures import read_captures
-from sources.warc import read_warc, read_wet
+from sources.tables import documents, huggingface, parquet
+from sources.tables.documents import read_documents
+from sources.tables.huggingface import read_huggingface
+from sources.tables.jsonl import read_jsonl
+from sources.tables.parquet import read_parquet
+from sources.web import html, warc
+from sources.web.warc import read_warc, read_wet
 from storage.errors import InputError
 from storage.identity import fingerprint
 from storage.schema import DOCUMENTS, FAILURES, Document, Failure, documents_table, encode, failures_table

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from sources.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
-from sources.documents import expand_documents
-from sources.huggingface import is_saved_dataset
 from sources.reading import Kind, RawInput
 from sources.remote.captures import base_beside
 from sources.remote.common_crawl import expand_crawl, is_crawl_name
 from sources.remote.files import open_remote
 from sources.remote.places import filesystem_of, is_remote
 from sources.remote.ranges import read_facts
+from sources.tables.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
+from sources.tables.documents import expand_documents
+from sources.tables.huggingface import is_saved_dataset
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 

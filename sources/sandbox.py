@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
-from sources.html import Page
 from sources.reading import Extraction, ReadConfig
+from sources.web.html import Page
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SERVE = "from sources.sandbox import serve; serve()"
@@ -109,7 +109,7 @@ class PageExtractor:
 
 def serve() -> None:
     """The process: JSON head and page on stdin, one line of JSON on stdout, until stdin ends."""
-    from sources.html import extract_page
+    from sources.web.html import extract_page
 
     mode = cast(Extraction, sys.argv[3])
     extract_page(b"<p>The kernels load, or are compiled, before any page's time runs.</p>", mode=mode)
@@ -130,7 +130,7 @@ def serve() -> None:
 
 
 def _answer(data: bytes, request: dict[str, str | None]) -> dict[str, str | None]:
-    from sources.html import extract_page
+    from sources.web.html import extract_page
 
     try:
         page = extract_page(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.corpora import FOLDER
 from benchmarks.table import Row, least_cpu_seconds, publish
-from sources.charset import decode_html
+from sources.web.charset import decode_html
 
 ENCODINGS = {
     "zho_Hans": ("gb18030", "utf-8"), "zho_Hant": ("big5", "utf-8"),

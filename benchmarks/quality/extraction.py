@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.table import Row, publish
 from benchmarks.web_pages import CHINESE_NEWS, REPORTED, TUNING, WCXB, GoldPage, page_f1, read_gold_pages, share_found
-from sources.charset import decode_html
-from sources.html import extract_page
 from sources.reading import EXTRACTIONS
+from sources.web.charset import decode_html
+from sources.web.html import extract_page
 
 PEER = "trafilatura"
 Extract = Callable[[GoldPage], str]

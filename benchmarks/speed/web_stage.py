@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.table import Row, publish
 from benchmarks.web_pages import WCXB, read_gold_pages
 from sources.reading import Extraction, RawInput, ReadConfig
-from sources.warc import read_warc
+from sources.web.warc import read_warc
 from storage.schema import Document
 
 MODES: tuple[Extraction, ...] = ("best", "fast")

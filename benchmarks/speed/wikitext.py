@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 from benchmarks.__main__ import PEERS
 from benchmarks.table import Row, publish
-from sources.mediawiki import read_mediawiki
+from sources.dumps.mediawiki import read_mediawiki
 from sources.reading import RawInput, ReadConfig
 from storage.schema import Document
 

@@ -21,8 +21,8 @@ from sources.remote.index_lines import Capture, newest, parse_capture
 from sources.remote.places import is_remote
 from sources.remote.ranges import Refused, read_answer, read_range
 from sources.sandbox import PageExtractor
-from sources.warc import read_record
-from sources.warc_records import MAX_HEADER_BYTES, read_records
+from sources.web.warc import read_record
+from sources.web.warc_records import MAX_HEADER_BYTES, read_records
 from storage.errors import InputError
 from storage.schema import Failure
 

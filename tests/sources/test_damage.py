@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from sources.ingest import read
 from sources.reading import Kind, ReadConfig, Reading
-from sources.warc_records import DamagedRecord, read_records
+from sources.web.warc_records import DamagedRecord, read_records
 from tests.sources.captures import dump, members, page, record, texts, write
-from tests.sources.test_warc_records import lz4
+from tests.sources.web.test_warc_records import lz4
 
 SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.charset import decode_html
+from sources.web.charset import decode_html
 
 CHINESE = "磨坊把谷物磨成面粉。水力带动磨石转动，几百年来村民都在这里碾米磨面，直到电力取代了水车。"
 TRADITIONAL = "磨坊把穀物磨成麵粉。水力帶動磨石轉動，幾百年來村民都在這裡碾米磨麵，直到電力取代了水車。"

@@ -10,7 +10,7 @@ import brotli
 import pytest
 
 from sources.reading import RawInput, ReadConfig, Reading, Skipped
-from sources.warc import read_warc, read_wet
+from sources.web.warc import read_warc, read_wet
 from storage.identity import offset_doc_id, record_doc_id
 from tests.sources.captures import article, documents, failures, members, reasons, record, response, texts, write
 

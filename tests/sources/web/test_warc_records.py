@@ -10,7 +10,7 @@ import zstandard
 from fastwarc.stream_io import Lz4Writer
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from sources.warc_records import DamagedRecord, WarcRecord, read_records
+from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 from tests.sources.captures import members, record
 
 RECORDS = [record(n, f"text {n} ".encode() * (n + 3)) for n in range(5)]

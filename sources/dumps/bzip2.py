@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sources.bzip2_blocks import (
+from sources.dumps.bzip2_blocks import (
     BLOCK_MAGIC,
     CHECKSUM,
     END_MAGIC,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sources.html import Page, extract_page
 from sources.reading import EXTRACTIONS, Extraction
 from sources.sandbox import ExtractionFailed, PageExtractor
+from sources.web.html import Page, extract_page
 from tests.sources.captures import article
 
 ATTRIBUTES = b"<p " + b" ".join(b"a%d=v" % n for n in range(10**6)) + b">text</p>"
@@ -157,7 +157,7 @@ def test_real_pages_come_out_as_measured(shared_data: Path) -> None:
     import gzip
 
     from sources.reading import RawInput, ReadConfig
-    from sources.warc import read_warc
+    from sources.web.warc import read_warc
     from tests.sources.captures import documents
 
     def score(name: str, gold: dict[str, str], by_word: bool) -> float:

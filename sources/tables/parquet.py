@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
-from sources.rows import RowReader
+from sources.tables.rows import RowReader
 from storage.errors import InputError
 
 PACKAGES = ("pyarrow",)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sources.mediawiki import read_mediawiki
+from sources.dumps.mediawiki import read_mediawiki
 from sources.reading import ReadConfig, Reading, Skipped
 from storage.identity import page_doc_id
 from tests.sources.captures import documents, dump, failures, page, reasons, texts, write

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sources.compression import Gap, stream
-from sources.xml_text import unescape_text
+from sources.dumps.xml_text import unescape_text
 
 _OPEN, _CLOSE, _END = b"<page>", b"</page>", b"</mediawiki>"
 _HEAD_BYTES = 1 << 20

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from sources.huggingface import read_huggingface
-from sources.jsonl import read_jsonl
-from sources.parquet import read_parquet
 from sources.reading import RawInput, ReadConfig, Reading
+from sources.tables.huggingface import read_huggingface
+from sources.tables.jsonl import read_jsonl
+from sources.tables.parquet import read_parquet
 from storage.errors import InputError
 from storage.identity import offset_doc_id, record_doc_id
 from storage.schema import Document, Failure, encode

@@ -1,4 +1,4 @@
-"""The blocks of a bzip2 stream, compiled: found, read, and their bytes put in order. `sources.bzip2` says how and why.
+"""The blocks of a bzip2 stream, compiled: found, read, their bytes put in order (how and why: `bzip2.py`).
 
 Any bytes may come in: no place outside the arrays is read or written, and what is no block gives a negative number.
 """

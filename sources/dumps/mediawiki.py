@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from html import unescape
 from urllib.parse import quote
 
+from sources.dumps.xml_pages import DamagedPage, PageCutter, XmlPage
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.wikitext import PlainText, Site
-from sources.xml_pages import DamagedPage, PageCutter, XmlPage
 from storage.identity import page_doc_id
 
 _REDIRECT = re.compile(r"\s{0,99}#\s{0,9}[^\s\[\]]{1,30}\s{0,9}:?\s{0,9}\[\[")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.xml_text import unescape_text
+from sources.dumps.xml_text import unescape_text
 
 PIECES = ["&lt;", "&amp;", "&#233;", "&#x1F600;", "&apos;", "&nbsp;", "&#0;", "&#xD800;", "&;", "&", "<", "<b/>", "]",
           "\x00", "\x0b", "\r\n", "\r", "\t", "é", "水", "a", "amp;", "&#x;", "&#12a;", "&quot;", "&gt;"]  # fmt: skip

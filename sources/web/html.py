@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.charset import decode_html
 from sources.pages.blocks import Blocks, find_blocks
 from sources.pages.facts import Facts, read_facts
 from sources.pages.judge import judge_blocks
@@ -27,6 +26,7 @@ from sources.pages.names import MARKS
 from sources.pages.scan import Scan, scan_page
 from sources.pages.write import block_texts, write_blocks
 from sources.reading import Extraction
+from sources.web.charset import decode_html
 
 PACKAGES = ("resiliparse", "numba")
 """Distributions whose version can change a page's text: one detects encodings, one compiles the judgement."""

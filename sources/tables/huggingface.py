@@ -12,9 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sources.dataset_names import DEFAULT_SPLIT
 from sources.reading import Place, RawInput, ReadConfig, Reading
-from sources.rows import RowReader
+from sources.tables.dataset_names import DEFAULT_SPLIT
+from sources.tables.rows import RowReader
 from storage.errors import InputError
 
 PACKAGES = ("datasets", "pyarrow")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.bzip2 import Bzip2
 from sources.compression import Gap, stream
+from sources.dumps.bzip2 import Bzip2
 
 CHANCE = random.Random(1)
 NOISE = CHANCE.randbytes(450_000)

@@ -10,8 +10,8 @@ import pytest
 
 from sources.inputs import expand_inputs
 from sources.reading import ReadConfig, Skipped
-from sources.warc import read_warc
-from sources.warc_records import DamagedRecord, WarcRecord, read_records
+from sources.web.warc import read_warc
+from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 from storage.schema import Document
 
 SENTENCE = "The miller grinds the rye of the whole village in the old mill by the river, as she has for years. " * 4

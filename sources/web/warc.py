@@ -14,12 +14,12 @@ from typing import Literal
 
 from fastwarc.warc import WarcRecord as HttpRecord
 
-from sources.charset import decode_html
 from sources.files import open_raw
-from sources.html import Page
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.sandbox import ExtractionFailed, PageExtractor
-from sources.warc_records import MAX_HEADER_BYTES, DamagedRecord, WarcRecord, read_records
+from sources.web.charset import decode_html
+from sources.web.html import Page
+from sources.web.warc_records import MAX_HEADER_BYTES, DamagedRecord, WarcRecord, read_records
 from storage.identity import offset_doc_id, record_doc_id
 
 PACKAGES = ("fastwarc",)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sources.fake_hub import Hub, serve
+from tests.sources.tables.fake_hub import Hub, serve
 
 OLD, NEW = "a" * 40, "b" * 40
 README = b"""---
@@ -27,7 +27,7 @@ configs:
 """
 READ = """
 import dataclasses, json, sys
-from sources.huggingface import read_huggingface
+from sources.tables.huggingface import read_huggingface
 from sources.inputs import expand_inputs, identify
 from sources.reading import ReadConfig
 from storage.errors import InputError

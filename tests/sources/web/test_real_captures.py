@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from sources.warc_records import WarcRecord, read_records
+from sources.web.warc_records import WarcRecord, read_records
 
 LIMIT = 10 << 20
 

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import orjson
 
 from sources.compression import Gap, stream
-from sources.enterprise import EnterpriseArticles
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
-from sources.rows import RowReader
+from sources.tables.enterprise import EnterpriseArticles
+from sources.tables.rows import RowReader
 
 _JSON_OVERHEAD = 7
 """JSON may write a byte of text as six (\\u0041), and a line holds more than its text."""

@@ -1,0 +1,1 @@
+"""MediaWiki dumps: bzip2, XML and pages, each streamed and compiled."""
