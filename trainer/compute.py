@@ -57,7 +57,7 @@ def losses_of(model: nn.Module, batch: Batch, config: TrainingConfig) -> Losses:
         return cast(Losses, model(batch.tokens, batch.positions, documents, batch.labels, batch.weights))
 
 
-def states_of(model: LanguageModel, batch: Batch, config: TrainingConfig) -> Tensor:
-    """The states that the model, or a stage of it, hands on."""
+def hand_on(model: LanguageModel, batch: Batch, config: TrainingConfig) -> tuple[Tensor, Losses]:
+    """The states that a stage without the model's end hands on, and what its blocks lose by themselves."""
     with autocast(batch.labels.device, config):
-        return model.states(batch.tokens, batch.positions, separate_documents(batch, config))
+        return model.hand_on(batch.tokens, batch.positions, separate_documents(batch, config), batch.weights)

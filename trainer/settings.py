@@ -89,7 +89,9 @@ class TrainingConfig:
     sequence_parallel: bool = manner(False, "with tensor_parallel: what lies between is cut along the sequence")
     pipeline_parallel: int = manner(1, "processes that each take some of the layers (1F1B)")
     pipeline_chunks: int = manner(1, "stages a process; more than one are interleaved")
-    expert_parallel: int = manner(1, "processes that share the experts and send each other tokens")
+    expert_parallel: int = manner(
+        1, "processes that share the experts and send each other tokens; goes with shards and stages"
+    )
     compile: bool = manner(False, "torch.compile; on a CPU it needs a C++ compiler and half a minute at the start")
     timeout_minutes: float = manner(30.0, "how long processes wait for each other before the run ends")
     async_save: bool = manner(False, "checkpoints are written from a copy while training goes on")

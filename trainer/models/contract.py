@@ -86,6 +86,9 @@ class LanguageModel(nn.Module):
 
     residual_writers: ClassVar[tuple[str, ...]]
     """Ends of the names of weights that write into the residual stream."""
+    entrance: ClassVar[tuple[str, ...]] = ("embedding",)
+    """Modules before the blocks, and after them: of a pipeline's stages only the first and the last need them."""
+    exit: ClassVar[tuple[str, ...]] = ("norm", "head")
     embedding: nn.Embedding
     blocks: nn.ModuleList
     norm: nn.Module
@@ -98,9 +101,35 @@ class LanguageModel(nn.Module):
         self.z_loss = 0.0
         self.recompute = False
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """What is computed one after the other, and may be gathered so."""
+        return list(self.blocks)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """The parts of the losses in training beside the cross-entropy."""
+        return ("z_loss",) if self.z_loss else ()
+
+    @property
+    def embeds_labels(self) -> bool:
+        """What follows the blocks needs the embedding too."""
+        return False
+
+    def embed(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        """What the first block reads."""
+        return self.dropout(self.embedding(tokens_BT))  # type: ignore[no-any-return]
+
     def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
         """The normed states [B, T, hidden] that the head turns into logits."""
         raise NotImplementedError
+
+    def hand_on(
+        self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents, weights_BT: Tensor
+    ) -> tuple[Tensor, Losses]:
+        """The states of a model without an end, and what its blocks lose by themselves."""
+        x_BTD = self.states(tokens_BT, positions_BT, documents_BT)
+        return x_BTD, Losses(x_BTD.new_zeros(()), x_BTD.new_zeros(()), {})
 
     def forward(
         self,

@@ -180,6 +180,7 @@ class DeepSeekV3(LanguageModel):
     """Tokens to logits, or to the losses when labels are given."""
 
     residual_writers: ClassVar = ("attention.out.weight", "ffn.down.weight", "experts.down", "shared.down.weight")
+    exit: ClassVar = ("norm", "head", "predictors")
     config: DeepSeekV3Config
     norm: RMSNorm
 
@@ -196,6 +197,18 @@ class DeepSeekV3(LanguageModel):
         self.predictors = nn.ModuleList(Predictor(config) for _ in range(config.num_predictors))
         self.rotary = Rotary(config.qk_rope_size, config.max_positions, config.rope_base)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        return [*self.blocks, *self.predictors]
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return (*super().loss_names, "balance_loss", *(["mtp_loss"] if self.config.num_predictors else []))
+
+    @property
+    def embeds_labels(self) -> bool:
+        return self.config.num_predictors > 0
+
     def forward(
         self,
         tokens_BT: Tensor,
@@ -205,9 +218,8 @@ class DeepSeekV3(LanguageModel):
         weights_BT: Tensor | None = None,
     ) -> Tensor | Losses:
         """As of every kind; in training the losses hold those of balance and of the predictors."""
-        rotation = self.rotary(positions_BT)
-        mask = attention_mask(documents_BT, tokens_BT, compute_dtype(self.embedding.weight))
-        x_BTD, imbalance = self._read(tokens_BT, rotation, mask)
+        rotation, mask = self._sight(tokens_BT, positions_BT, documents_BT)
+        x_BTD, imbalance_B = self._read(self.embed(tokens_BT, positions_BT), rotation, mask)
         if labels_BT is None or weights_BT is None:
             return self.head(x_BTD)  # type: ignore[no-any-return]
         losses = self.losses(x_BTD, labels_BT, weights_BT)
@@ -218,26 +230,41 @@ class DeepSeekV3(LanguageModel):
         for depth, predictor in enumerate(self.predictors, start=1):
             token_BTD = self.embedding(labels_BT.roll(1 - depth, dims=1))
             x_BTD, routing = self.run_block(predictor, x_BTD, token_BTD, rotation, mask)
-            imbalance = imbalance + self._note(predictor, routing)
+            imbalance_B = imbalance_B + self._note(predictor, routing)
             known_BT = weights_ahead(weights_BT, apart_BT, depth)
             ahead = ahead + self.cross_entropy(x_BTD, labels_BT.roll(-depth, dims=1), known_BT)[0]
-        balance = self.config.balance_coefficient * (imbalance * weights_BT.sum(1)).sum()
+        balance = self._balance(imbalance_B, weights_BT)
         ahead = ahead * (self.config.prediction_coefficient / max(1, len(self.predictors)))
         told = {"balance_loss": balance.detach()} | ({"mtp_loss": ahead.detach()} if self.predictors else {})
         return Losses(losses.total + balance + ahead, losses.nats, losses.extra | told)
 
     def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
-        mask = attention_mask(documents_BT, tokens_BT, compute_dtype(self.embedding.weight))
-        return self._read(tokens_BT, self.rotary(positions_BT), mask)[0]
+        sight = self._sight(tokens_BT, positions_BT, documents_BT)
+        return self._read(self.embed(tokens_BT, positions_BT), *sight)[0]
 
-    def _read(self, tokens_BT: Tensor, rotation: Rotation, mask: Mask) -> tuple[Tensor, Tensor]:
+    def hand_on(
+        self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents, weights_BT: Tensor
+    ) -> tuple[Tensor, Losses]:
+        sight = self._sight(tokens_BT, positions_BT, documents_BT)
+        x_BTD, imbalance_B = self._read(self.embed(tokens_BT, positions_BT), *sight)
+        balance = self._balance(imbalance_B, weights_BT)
+        return x_BTD, Losses(balance, torch.zeros_like(balance), {"balance_loss": balance.detach()})
+
+    def _sight(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> tuple[Rotation, Mask]:
+        rotation = self.rotary(positions_BT)
+        return rotation, attention_mask(documents_BT, tokens_BT, compute_dtype(rotation[0]))
+
+    def _read(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> tuple[Tensor, Tensor]:
         """The normed states, and how unevenly each sequence was shared out among the experts."""
-        x_BTD = self.dropout(self.embedding(tokens_BT))
-        imbalance = x_BTD.new_zeros(len(x_BTD), dtype=torch.promote_types(x_BTD.dtype, torch.float32))
+        imbalance_B = x_BTD.new_zeros(len(x_BTD), dtype=torch.promote_types(x_BTD.dtype, torch.float32))
         for block in self.blocks:
             x_BTD, routing = self.run_block(block, x_BTD, rotation, mask)
-            imbalance = imbalance + self._note(block, routing)
-        return self.norm(x_BTD), imbalance
+            imbalance_B = imbalance_B + self._note(block, routing)
+        return self.norm(x_BTD), imbalance_B
+
+    def _balance(self, imbalance_B: Tensor, weights_BT: Tensor) -> Tensor:
+        """The loss by sequence, each as often as it has labels."""
+        return self.config.balance_coefficient * (imbalance_B * weights_BT.sum(1)).sum()
 
     def _note(self, block: nn.Module, routing: Routing | None) -> Tensor | float:
         """Count the tokens of each expert for `after_step`; returns the imbalance of each sequence."""

@@ -8,7 +8,7 @@ are learned, and start anew with each document as rotary ones do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,8 +79,11 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: GPTNeoConfig) -> None:
+    """Attention, which sees `window` tokens or all, then feed-forward."""
+
+    def __init__(self, config: GPTNeoConfig, window: int | None) -> None:
         super().__init__()
+        self.window = window
         self.attention_norm = nn.LayerNorm(config.hidden_size, config.norm_epsilon)
         self.attention = Attention(config)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, config.norm_epsilon)
@@ -96,22 +99,26 @@ class GPTNeo(LanguageModel):
     """Tokens to logits, or to the losses when labels are given."""
 
     residual_writers: ClassVar = ("attention.out.weight", "ffn.down.weight")
+    entrance: ClassVar = ("embedding", "positions")
     config: GPTNeoConfig
 
     def __init__(self, config: GPTNeoConfig) -> None:
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocabulary_size, config.hidden_size)
         self.positions = nn.Embedding(config.max_positions, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(Block(config, window) for window in config.windows)
         self.norm = nn.LayerNorm(config.hidden_size, config.norm_epsilon)
         self.head = nn.Linear(config.hidden_size, config.vocabulary_size, bias=False)
         if config.tied_embeddings:
             self.head.weight = self.embedding.weight
 
+    def embed(self, tokens_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        return self.dropout(self.embedding(tokens_BT) + self.positions(positions_BT))  # type: ignore[no-any-return]
+
     def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
-        x_BTD = self.dropout(self.embedding(tokens_BT) + self.positions(positions_BT))
-        dtype, windows = compute_dtype(x_BTD), self.config.windows
-        masks = {window: attention_mask(documents_BT, x_BTD, dtype, window) for window in set(windows)}
-        for block, window in zip(self.blocks, windows, strict=True):
-            x_BTD = self.run_block(block, x_BTD, masks[window])
+        x_BTD = self.embed(tokens_BT, positions_BT)
+        dtype, blocks = compute_dtype(x_BTD), cast(list[Block], list(self.blocks))
+        masks = {window: attention_mask(documents_BT, x_BTD, dtype, window) for window in {b.window for b in blocks}}
+        for block in blocks:
+            x_BTD = self.run_block(block, x_BTD, masks[block.window])
         return self.norm(x_BTD)  # type: ignore[no-any-return]

@@ -113,7 +113,7 @@ class Llama(LanguageModel):
         self.rotary = Rotary(config.head_size, config.max_positions, config.rope_base)
 
     def states(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Documents) -> Tensor:
-        x_BTD = self.dropout(self.embedding(tokens_BT))
+        x_BTD = self.embed(tokens_BT, positions_BT)
         rotation = self.rotary(positions_BT)
         mask = attention_mask(documents_BT, positions_BT, compute_dtype(x_BTD))
         for block in self.blocks:

@@ -104,7 +104,8 @@ def _tensor_faults(config: TrainingConfig, model: ModelConfig) -> list[str]:
     if size == 1:
         return ["`sequence_parallel` goes with `tensor_parallel`, which is 1"] if config.sequence_parallel else []
     if model.kind != "llama":
-        return [f"`tensor_parallel` is for models of kind llama; this one is {model.kind}"]
+        others = "`data_parallel_shard`, `pipeline_parallel`" + (", `expert_parallel`" * hasattr(model, "num_experts"))
+        return [f"`tensor_parallel` is for models of kind llama; this one is {model.kind}: take {others}"]
     names = ["num_heads", "num_kv_heads", "ffn_size", "vocabulary_size"]
     faults = [
         f"`{name}` is {getattr(model, name)}; it must be a multiple of `tensor_parallel` {size}"
@@ -121,8 +122,6 @@ def _tensor_faults(config: TrainingConfig, model: ModelConfig) -> list[str]:
 def _pipeline_faults(config: TrainingConfig, model: ModelConfig, layout: Layout) -> list[str]:
     if config.pipeline_parallel == 1:
         return ["`pipeline_chunks` goes with `pipeline_parallel`, which is 1"] if config.pipeline_chunks > 1 else []
-    if model.kind != "llama":
-        return [f"`pipeline_parallel` is for models of kind llama; this one is {model.kind}"]
     stages, faults = config.pipeline_parallel * config.pipeline_chunks, []
     if model.num_layers < stages:
         faults.append(f"`num_layers` is {model.num_layers}; {stages} stages need at least one each")
@@ -141,8 +140,6 @@ def _expert_faults(config: TrainingConfig, model: ModelConfig) -> list[str]:
     num_experts = getattr(model, "num_experts", 0)
     if not num_experts:
         return [f"`expert_parallel` is for models with experts; this one is {model.kind}"]
-    faults = [f"`num_experts` is {num_experts}; it must be a multiple of `expert_parallel` {size}"]
-    faults = faults if num_experts % size else []
-    if config.data_parallel_shard > 1:
-        faults.append("`expert_parallel` and `data_parallel_shard` do not go together; experts are shards already")
-    return faults
+    if num_experts % size:
+        return [f"`num_experts` is {num_experts}; it must be a multiple of `expert_parallel` {size}"]
+    return []

@@ -66,11 +66,7 @@ def local_of(parameter: nn.Parameter) -> nn.Parameter:
 
 def place_of(parameter: Tensor, fused_rows: Sequence[int] = (), tensor_size: int = 1, tensor_rank: int = 0) -> Place:
     """Of a parameter whose rows, cut by tensors, are `fused_rows` of several matrices on top of each other."""
-    if isinstance(parameter, DTensor):
-        mesh, placements = parameter.device_mesh, parameter.placements
-        sizes, offsets = compute_local_shape_and_global_offset(parameter.shape, mesh, placements)
-    else:
-        sizes, offsets = tuple(parameter.shape), (0,) * parameter.dim()
+    sizes, offsets = _extent(parameter)
     shape = tuple(parameter.shape)
     if 0 in sizes:
         return Place(shape, [])
@@ -87,10 +83,19 @@ def place_of(parameter: Tensor, fused_rows: Sequence[int] = (), tensor_size: int
 
 
 def place_among(parameter: Tensor, size: int, rank: int) -> Place:
-    """Of a parameter whose first dimension is cut evenly among `size` processes."""
+    """Of a parameter whose first dimension was cut evenly among `size` processes, before anything else was."""
     own, *rest = parameter.shape
-    slices = tuple(slice(0, length) for length in parameter.shape)
-    return Place((own * size, *rest), [((own * rank, *(0 for _ in rest)), slices)])
+    sizes, (first, *offsets) = _extent(parameter)
+    parts = [((own * rank + first, *offsets), tuple(slice(0, length) for length in sizes))]
+    return Place((own * size, *rest), parts if 0 not in sizes else [])
+
+
+def _extent(parameter: Tensor) -> tuple[tuple[int, ...], Offsets]:
+    """Sizes of what is here of a parameter, and its offsets in the whole."""
+    if not isinstance(parameter, DTensor):
+        return tuple(parameter.shape), (0,) * parameter.dim()
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return compute_local_shape_and_global_offset(parameter.shape, mesh, placements)
 
 
 def sum_gradients(gradients: Sequence[Tensor], group: dist.ProcessGroup, bucket_elements: int = 1 << 24) -> None:

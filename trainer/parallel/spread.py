@@ -1,36 +1,31 @@
 """A model spread over processes: cut into stages, by tensors and by experts, and sharded, in any layout.
 
-Sharding is FSDP2: weights, gradients and moments are all cut, a block's weights are gathered while it computes. It was
-preferred to ZeRO-1 since it saves more, shards what tensor parallelism has cut, and gathers in bfloat16 while the
-gradients are summed in float32. Where weights are not sharded, gradients are summed once a step, in float32.
+Where weights are not sharded, gradients are summed once a step, in float32.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
 
 from trainer.checkpoints.pieces import Pieces, as_pieces
 from trainer.compute import losses_of
 from trainer.data.batches import Batch
 from trainer.models.contract import LanguageModel, Losses
-from trainer.models.layers import SwiGLU
-from trainer.models.llama import Attention, Llama
+from trainer.models.llama import Llama
 from trainer.optimizer import model_tensors, moments
 from trainer.parallel.chance import seed_chance
 from trainer.parallel.experts import spread_experts
 from trainer.parallel.layout import DATA, Layout
 from trainer.parallel.places import Held, Place, local_of, place_among, place_of, sum_gradients
+from trainer.parallel.sharding import Sharding, cut_dimensions
 from trainer.parallel.shares import Share
 from trainer.parallel.stages import Pipeline, Stage
 from trainer.parallel.tensor import cut_tensors
@@ -53,13 +48,14 @@ class SpreadShare(Share):
         self.stages = self._cut_stages(model)
         self.models = [stage.model for stage in self.stages] or [model]
         self.fused = [self._cut_tensors(part) for part in self.models]
-        self.spread = spread_experts(model, self.mesh.get_group("expert")) if layout.expert > 1 else set()
+        self.spread = [self._spread_experts(part) for part in self.models]
         for part in self.models:
             part.to(world.device)
         self.modules: list[nn.Module] = [*self.stages] or [model]
         if layout.shard > 1:
+            sharding = Sharding(self.mesh, layout, config.precision)
             for part, module in zip(self.models, self.modules, strict=True):
-                self._shard(part, module)
+                sharding.shard(part, module)
         self.tied_group = self._tied_group()
         self.held = [held for number in range(len(self.models)) for held in self._hold(number)]
         self.pipeline: Pipeline | None = None
@@ -107,8 +103,7 @@ class SpreadShare(Share):
         return {held.name: held.local for held in self.held}
 
     def tensors(self) -> dict[str, Pieces]:
-        buffers = {name: buffer for model in self.models for name, buffer in _buffers(model).items()}
-        return {held.name: held.place.pieces(held.local.detach()) for held in self.held} | as_pieces(buffers)
+        return {held.name: held.place.pieces(held.local.detach()) for held in self.held} | as_pieces(self._buffers())
 
     def moments(self, optimizer: torch.optim.Optimizer) -> dict[str, Pieces]:
         tensors = moments(optimizer, self.parameters())
@@ -123,12 +118,11 @@ class SpreadShare(Share):
         """A whole copy on every process, put together by one message a tensor."""
         model = make_empty().to(self.world.device)
         held = {item.name: item for item in self.held if item.is_owner}
-        buffers = {name: buffer for part in self.models for name, buffer in _buffers(part).items()}
+        buffers = self._buffers() if self._is_owner() else {}
         for name, tensor in model_tensors(model).items():
-            if name in buffers and not self.stages:
-                tensor.copy_(buffers[name])
-                continue
             tensor.zero_()
+            if name in buffers:
+                tensor.copy_(buffers[name])
             if name in held:
                 for offsets, piece in held[name].place.pieces(held[name].local).parts:
                     tensor[tuple(slice(o, o + n) for o, n in zip(offsets, piece.shape, strict=True))] = piece
@@ -155,14 +149,14 @@ class SpreadShare(Share):
         return self._tell_all_stages(group)
 
     def _tell_all_stages(self, group: dist.ProcessGroup) -> Losses:
-        """The last stage's losses, on every stage."""
-        last = self.stages[-1]
-        names = ["z_loss"] if last.model.z_loss else []
+        """What all stages lose together, on each of them."""
+        names = self.models[0].loss_names
         told = torch.zeros(2 + len(names), device=self.world.device)
-        if last.is_last:
-            losses = reduce(Losses.plus, last.told)
-            last.told.clear()
-            told = torch.stack([losses.total, losses.nats, *(losses.extra[name] for name in names)])
+        for stage in self.stages:
+            for losses in stage.told:
+                parts = (losses.extra.get(name, torch.zeros_like(losses.nats)) for name in names)
+                told += torch.stack([losses.total, losses.nats, *parts])
+            stage.told.clear()
         dist.all_reduce(told, group=group)
         total, nats, *extra = told.unbind()
         return Losses(total, nats, dict(zip(names, extra, strict=True)))
@@ -189,29 +183,13 @@ class SpreadShare(Share):
             return {}
         return cut_tensors(cast(Llama, model), self.mesh["tensor"], sequence=self.config.sequence_parallel)
 
-    def _shard(self, model: LanguageModel, root: nn.Module) -> None:
-        dimensions = ("replicate", "shard") if self.layout.replicate > 1 else ("shard",)
-        options: dict[str, Any] = {
-            "mesh": self.mesh[dimensions],
-            "shard_placement_fn": _shard_dimension,
-            "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False),
-        }
-        if self.config.precision == "bf16":
-            gathered = {**options, "mp_policy": replace(options["mp_policy"], param_dtype=torch.bfloat16)}
-            for module in model.blocks.modules():
-                if isinstance(module, Attention | SwiGLU):
-                    fully_shard(module, **gathered)
-        for block in model.blocks:
-            fully_shard(block, **options)
-        fully_shard(root, **options)
-        for module in root.modules():
-            if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(self.world.device.type == "cpu")
+    def _spread_experts(self, model: LanguageModel) -> set[str]:
+        return spread_experts(model, self.mesh.get_group("expert")) if self.layout.expert > 1 else set()
 
     def _tied_group(self) -> dist.ProcessGroup | None:
         """First and last stage, where both hold the embedding."""
-        if not self.stages or not self.models[0].config.tied_embeddings:
+        model = self.models[0]
+        if not self.stages or not (model.config.tied_embeddings or model.embeds_labels):
             return None
         ranks = self.mesh.mesh.movedim(0, -1).reshape(-1, self.layout.pipeline)[:, [0, -1]]
         groups = {tuple(pair): dist.new_group(pair) for pair in ranks.tolist()}
@@ -219,51 +197,56 @@ class SpreadShare(Share):
 
     def _hold(self, number: int) -> list[Held]:
         """The parameters of one of this process's models."""
-        model, fused = self.models[number], self.fused[number]
+        model = self.models[number]
         stage = self.stages[number] if self.stages else None
         held = []
         for name, parameter in model.named_parameters():
-            dimensions = self._cut_dimensions(name, parameter)
-            place = self._place(name, parameter, fused.get(name, ()))
-            is_copy = stage is not None and not stage.is_first and name == "head.weight" and self.tied_group is not None
-            spread = [name for name in self.coordinate if name not in {*dimensions, "pipeline"}]
+            is_expert = name in self.spread[number]
+            dimensions = cut_dimensions(parameter) | ({"expert"} if is_expert else set())
+            whole_name = self._whole_name(number, name)
+            is_copy = stage is not None and not stage.is_first and whole_name == "embedding.weight"
             held.append(
                 Held(
-                    name=stage.whole_name(name) if stage else name,
+                    name=whole_name,
                     parameter=parameter,
                     local=local_of(parameter),
-                    place=place,
-                    is_owner=not is_copy and all(self.coordinate[dimension] == 0 for dimension in spread),
-                    groups=self._groups(name, dimensions),
+                    place=self._place(number, name, parameter),
+                    is_owner=not is_copy and self._is_owner(dimensions),
+                    groups=self._groups(whole_name, dimensions),
                 )
             )
         return held
 
-    def _place(self, name: str, parameter: nn.Parameter, fused_rows: Sequence[int]) -> Place:
-        if name in self.spread:
+    def _whole_name(self, number: int, name: str) -> str:
+        return self.stages[number].whole_name(name) if self.stages else name
+
+    def _is_owner(self, cut: Collection[str] = ()) -> bool:
+        """Whether this process is the first of those that hold the same of what these dimensions and stages cut."""
+        return all(self.coordinate[name] == 0 for name in self.coordinate if name not in {*cut, "pipeline"})
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """State of this process's models that is not trained, by its names in the whole model."""
+        names = [{name for name, _ in model.named_parameters()} for model in self.models]
+        return {
+            self._whole_name(number, name): tensor
+            for number, model in enumerate(self.models)
+            for name, tensor in model_tensors(model).items()
+            if name not in names[number]
+        }
+
+    def _place(self, number: int, name: str, parameter: nn.Parameter) -> Place:
+        if name in self.spread[number]:
             return place_among(parameter, self.layout.expert, self.coordinate["expert"])
-        return place_of(parameter, fused_rows, self.layout.tensor, self.coordinate["tensor"])
+        rows = self.fused[number].get(name, ())
+        return place_of(parameter, rows, self.layout.tensor, self.coordinate["tensor"])
 
-    def _cut_dimensions(self, name: str, parameter: nn.Parameter) -> set[str]:
-        """The dimensions of the mesh that cut the parameter."""
-        if name in self.spread:
-            return {"expert"}
-        if not isinstance(parameter, DTensor):
-            return set()
-        names = parameter.device_mesh.mesh_dim_names or ()
-        placed = zip(names, parameter.placements, strict=True)
-        return {name for name, placement in placed if not placement.is_replicate()}
-
-    def _groups(self, name: str, dimensions: set[str]) -> tuple[dist.ProcessGroup, ...]:
+    def _groups(self, whole_name: str, dimensions: set[str]) -> tuple[dist.ProcessGroup, ...]:
         """Those that the backward pass leaves to be summed over."""
-        if name in self.spread:
-            return (self.mesh.get_group("replicate"),) if self.layout.replicate > 1 else ()
-        groups = []
-        if self.layout.shard == 1 and self.data_size > 1:
-            groups.append(self.data_group)
+        same = self.mesh.get_group("replicate") if "expert" in dimensions else self.data_group
+        groups = [same] if self.layout.shard == 1 and same.size() > 1 else []
         if self.config.sequence_parallel and "tensor" not in dimensions:
             groups.append(self.mesh.get_group("tensor"))
-        if self.tied_group is not None and name in ("embedding.weight", "head.weight"):
+        if self.tied_group is not None and whole_name == "embedding.weight":
             groups.append(self.tied_group)
         return tuple(groups)
 
@@ -279,14 +262,3 @@ def _shallow_copy(model: LanguageModel) -> LanguageModel:
     for registry in ("_modules", "_parameters", "_buffers"):
         copy.__dict__[registry] = dict(model.__dict__[registry])
     return copy
-
-
-def _shard_dimension(parameter: nn.Parameter) -> Shard | None:
-    """Across what tensor parallelism cuts, so that every process holds a rectangle."""
-    is_cut = isinstance(parameter, DTensor) and parameter.placements[0] == Shard(0)
-    return Shard(1) if is_cut and parameter.dim() > 1 else None
-
-
-def _buffers(model: LanguageModel) -> dict[str, Tensor]:
-    parameters = {name for name, _ in model.named_parameters()}
-    return {name: tensor for name, tensor in model_tensors(model).items() if name not in parameters}

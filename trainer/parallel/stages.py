@@ -1,12 +1,14 @@
 """Pipeline parallelism: a model cut into stages of blocks, run by PyTorch's schedules (1F1B, or interleaved).
 
-The first stage has the embedding, the last one the norm and the head; every stage sees the step's whole batches, so
-that only hidden states travel. A tied embedding lies on the first and on the last stage, its gradients are summed.
+The first stage has the embedding, the last one the norm, the head and the predictors; every stage sees the step's
+whole batches, so that only hidden states travel. What a stage's experts lose by their balance it tells itself, and adds
+to the gradient when that comes back. An embedding that the last stage needs too (tied, or for predictors) lies on both;
+its gradients are summed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,18 +16,11 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleInterleaved1F1B
 
-from trainer.compute import losses_of, states_of
+from trainer.compute import hand_on, losses_of
 from trainer.data.batches import Batch
 from trainer.models.contract import LanguageModel, Losses
 from trainer.parallel.chance import seed_chance
 from trainer.settings import TrainingConfig
-
-
-class Kept(nn.Dropout):
-    """Dropout that drops nothing: where a stage begins, states have been through it already."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 class Stage(nn.Module):
@@ -38,9 +33,10 @@ class Stage(nn.Module):
         self.first_block, stop = block_range(len(model.blocks), number, count)
         model.blocks = nn.ModuleList(list(model.blocks)[self.first_block : stop])
         if not self.is_first:
-            model.embedding, model.dropout = nn.Identity(), Kept(0.0)  # type: ignore[assignment]
+            model.embed = _as_they_are  # type: ignore[method-assign, assignment]
+            _leave_out(model, {*model.entrance} - ({"embedding"} if self.is_last and model.embeds_labels else set()))
         if not self.is_last:
-            model.norm, model.head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+            _leave_out(model, model.exit)
         self.told: list[Losses] = []
 
     def whole_name(self, name: str) -> str:
@@ -68,11 +64,36 @@ class Stage(nn.Module):
         """Of one micro-batch; the last stage's loss is a vector of one number."""
         seed_chance(f"{seed} {int(number)} stage {self.number}")
         batch = Batch(tokens=x, labels=labels, positions=positions, documents=documents, weights=weights)
-        if not self.is_last:
-            return states_of(self.model, batch, self.config)
-        losses = losses_of(self.model, batch, self.config).scaled(scale.squeeze())
+        model, config = self.model, self.config
+        x, losses = (x, losses_of(model, batch, config)) if self.is_last else hand_on(model, batch, config)
+        losses = losses.scaled(scale.squeeze())
         self.told.append(losses.detached())
-        return losses.total.reshape(1)
+        return losses.total.reshape(1) if self.is_last else Carry.apply(x, losses.total)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Carry(torch.autograd.Function):
+    """States as they are; when their gradient comes back, the loss beside them gets its own, which is one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, loss: Tensor) -> Tensor:
+        ctx.loss = loss.dtype, loss.device
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        dtype, device = ctx.loss
+        return grads[0], torch.ones((), dtype=dtype, device=device)
+
+
+def _as_they_are(x: Tensor, _: Tensor) -> Tensor:
+    """In place of an embedding: where a later stage begins, states have been through it."""
+    return x
+
+
+def _leave_out(model: LanguageModel, names: Iterable[str]) -> None:
+    for name in names:
+        is_list = isinstance(getattr(model, name), nn.ModuleList)
+        setattr(model, name, nn.ModuleList() if is_list else nn.Identity())
 
 
 def block_range(num_blocks: int, number: int, count: int) -> tuple[int, int]:
