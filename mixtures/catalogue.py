@@ -14,15 +14,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixtures.names import PLAIN, column_of
+from mixtures.names import column_of
 from storage.errors import DatasetError
 from storage.identity import fingerprint
 from storage.manifests import Dataset, Manifest, align, write_manifest
 from storage.parts import Part, commit_table
-from storage.schema import IDENTIFIER
+from storage.schema import DOCUMENTS, IDENTIFIER, OF_PAGES
 
-VERSION = 1
-DOCUMENT_COLUMNS = ["doc_id", "content_hash", "source", "url", "title", "licence", "collected_at", "text"]
+VERSION = 2
+SIZE = "text_bytes"
+
+
+def _without_zone(kind: pa.DataType) -> pa.DataType:
+    """Times are UTC without saying so: DuckDB reads time zones through an extension that is not always there."""
+    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+
+
 DOCUMENT_FIELDS = [
     pa.field("doc_id", IDENTIFIER, nullable=False),
     pa.field("content_hash", IDENTIFIER, nullable=False),
@@ -30,10 +37,11 @@ DOCUMENT_FIELDS = [
     pa.field("url", pa.string()),
     pa.field("title", pa.string()),
     pa.field("licence", pa.string()),
-    pa.field("collected_at", pa.timestamp("us")),
-    pa.field("text_bytes", pa.int64(), nullable=False),
+    pa.field("collected_at", _without_zone(DOCUMENTS.field("collected_at").type)),
+    pa.field(SIZE, pa.int64(), nullable=False),
+    *(pa.field(name, _without_zone(DOCUMENTS.field(name).type)) for name in OF_PAGES),
 ]
-"""`collected_at` is UTC without saying so: DuckDB reads time zones through an extension that is not always there."""
+DOCUMENT_COLUMNS = [*(field.name for field in DOCUMENT_FIELDS if field.name != SIZE), "text"]
 
 
 def catalogue_part(documents: Dataset, part: Part, attributes: Sequence[Dataset]) -> pa.Table:
@@ -161,10 +169,8 @@ def _zip(documents: Dataset, part: Part, sides: Sequence[tuple[Dataset, Part]]) 
 
 
 def _document_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-    columns = {name: batch.column(name) for name in ("doc_id", "content_hash", *PLAIN) if name in batch.schema.names}
-    columns["collected_at"] = batch.column("collected_at").cast(pa.timestamp("us"))
-    columns["text_bytes"] = pc.binary_length(batch.column("text")).cast(pa.int64())
-    return columns
+    columns = {field.name: batch.column(field.name).cast(field.type) for field in DOCUMENT_FIELDS if field.name != SIZE}
+    return {**columns, SIZE: pc.binary_length(batch.column("text")).cast(pa.int64())}
 
 
 def _project(array: pa.StructArray, kind: pa.StructType) -> pa.StructArray:

@@ -59,7 +59,10 @@ def cli() -> None:
     help="Documents that Gristmill wrote, e.g. by `gristmill synthesize`. Repeatable.",
 )
 @click.option(
-    "--column", multiple=True, metavar="OURS=THEIRS", help="Column of JSONL, Parquet or a dataset, e.g. text=body."
+    "--column",
+    multiple=True,
+    metavar="[SOURCE:]OURS=THEIRS",
+    help="Column of JSONL, Parquet or a dataset, e.g. text=body. Repeatable.",
 )
 @click.option("--licence", multiple=True, metavar="SOURCE=LICENCE", help="Licence of a source's documents.")
 @click.option(

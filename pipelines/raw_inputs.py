@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipelines.request import RunRequest
 from sources.ingest import IngestConfig
 from sources.inputs import RawInput, expand_inputs, refuse_clashes
@@ -26,11 +28,20 @@ def inputs_of(request: RunRequest) -> list[RawInput]:
     for kind, reader in READERS.items():
         for named in request.inputs.get(kind, ()):
             source, path = _split_name(kind, named)
-            found.extend(expand_inputs(source, [path], kind=reader))
+            found.extend(_told(request, raw) for raw in expand_inputs(source, [path], kind=reader))
     refuse_clashes(found)
     if not found:
         raise InputError("the run has no input", hint="name some: `gristmill run --web 'crawl/*.warc.gz'`")
     return found
+
+
+def _told(request: RunRequest, raw: RawInput) -> RawInput:
+    """The input with its licence, and with the columns of its source before those of all."""
+    columns = {name: column for name, column in request.columns.items() if ":" not in name}
+    own = {
+        name.partition(":")[2]: column for name, column in request.columns.items() if name.startswith(f"{raw.source}:")
+    }
+    return replace(raw, columns=tuple(sorted((columns | own).items())), licence=request.license.get(raw.source))
 
 
 def _split_name(kind: str, named: str) -> tuple[str, str]:
@@ -44,13 +55,11 @@ def _split_name(kind: str, named: str) -> tuple[str, str]:
 
 
 def reading_of(request: RunRequest) -> IngestConfig:
-    """How the inputs are read. Raises InputError for a column of a field that documents do not have."""
+    """How the inputs are read."""
     megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
     return IngestConfig(
         part_bytes=int(megabytes * 1_000_000),
         extraction=request.extraction,
-        licences=tuple(sorted(request.license.items())),
-        columns=tuple(sorted(request.columns.items())),
     )
 
 

@@ -43,7 +43,7 @@ from tokenizer.vocabulary import tokenizer_files
 
 CODE_VERSIONS = {
     "ingest": 1, "rewrite": 1, "spans": 1, "measure": 1, "deduplicate": 2, "embed": 1, "score": 2,
-    "classify": 1, "fluency": 1, "judge": 5, "vocabulary": 1,
+    "classify": 1, "fluency": 1, "judge": 6, "vocabulary": 1,
     "tokenize": 1, "plan": 2, "mix": 2, "train": 1, "report": 2,
 }  # fmt: skip
 SEARCHED = ("pairs", "copies", "urls", "semantic", "crowds", "members")

@@ -25,7 +25,7 @@ from sources.tables.huggingface import is_saved_dataset
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 
-__all__ = ["Kind", "RawInput", "expand_inputs", "identify", "refuse_clashes"]
+__all__ = ["Kind", "RawInput", "expand_inputs", "identify", "identity_of", "refuse_clashes"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".zstd", ".lz4", ".xz")
@@ -77,6 +77,11 @@ def _place(raw: RawInput) -> str:
     """Where an input's records are: of datasets, subset and split are places of their own."""
     path = raw.path if is_remote(raw.path) or raw.revision else os.path.realpath(raw.path)
     return path if raw.kind != "huggingface" else f"{path}?{raw.subset}&{raw.split or DEFAULT_SPLIT}&{raw.revision}"
+
+
+def identity_of(raw: RawInput) -> list[Any]:
+    """What of an input decides its documents: name, content, and how its columns are read."""
+    return [raw.source, raw.name, raw.columns, raw.licence, identify(raw)]
 
 
 def identify(raw: RawInput) -> str:

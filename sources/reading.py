@@ -13,13 +13,14 @@ from typing import Literal, get_args
 
 from sources.text import normalise_line, normalise_text
 from storage.errors import InputError
-from storage.schema import DETAIL_LIMIT, Document, Failure
+from storage.schema import DETAIL_LIMIT, OF_PAGES, Document, Failure
 
 STAGE = "ingest"
 Extraction = Literal["best", "fast", "union"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
-FIELDS = ("text", "title", "url", "date", "id", "licence")
+FIELDS = ("text", "title", "url", "date", "id", "licence", *OF_PAGES)
+"""What a column of a table may be: the text, what a document has besides, and what its page says of itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,9 @@ class RawInput:
     `size` is in bytes, 0 where a remote store does not say. `subset`, `split` and `revision` (of the hub: a commit) say
     what of a Hugging Face dataset is read. `keep`: a remote file is kept in the downloads folder. Of captures, `base`
     is where the files of the index lie, and `subset` the index server where the input lists addresses.
+    `columns` are (field, column) pairs of a table: which column is the `text`, the `url`, and so on. A field's own name
+    by default; a dot reaches into nested values (`meta.url`). `licence` is that of every document, but for rows that
+    have their own.
     """
 
     source: str
@@ -42,6 +46,22 @@ class RawInput:
     revision: str | None = None
     keep: bool = False
     base: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take the lists that JSON makes of tuples, and refuse fields that no document has."""
+        object.__setattr__(self, "columns", tuple((field, column) for field, column in self.columns))
+        if unknown := [field for field, _ in self.columns if field not in FIELDS]:
+            raise InputError(
+                f"no such document field: {', '.join(f'`{field}`' for field in unknown)}",
+                at=self.path,
+                hint=f"the fields are {', '.join(FIELDS)}, as in `--column text=content`",
+            )
+
+    def column_of(self, field: str) -> str:
+        """The column that holds a field."""
+        return dict(self.columns).get(field, field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +78,6 @@ Reading = Document | Failure | Skipped
 class ReadConfig:
     """Everything that changes what a reader yields; part of the identity of its documents."""
 
-    licences: tuple[tuple[str, str], ...] = ()
-    """(source, licence) pairs, written to every document of the source; a row's own licence wins over it."""
-    columns: tuple[tuple[str, str], ...] = ()
-    """(field, column) pairs for JSONL, Parquet and Hugging Face: which column is the `text`, `title`, `url`, `date`,
-    `id` or `licence`. A field's own name by default; a dot reaches into nested values (`meta.url`)."""
     extraction: Extraction = "best"
     """How the text of a web page is found: `best`; `fast`, one judgement of its blocks instead of two; `union`, what
     trafilatura and resiliparse find besides."""
@@ -83,30 +98,15 @@ class ReadConfig:
     """Which alternative of `-{zh-hans:…;zh-hant:…}-` is shown, most wanted first."""
 
     def __post_init__(self) -> None:
-        """Take the lists that JSON makes of tuples, and refuse column fields that do not exist."""
+        """Take the lists that JSON makes of tuples."""
         for name in ("http_statuses", "mime_types", "namespaces", "chinese_variants"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("licences", "columns"):
-            object.__setattr__(self, name, tuple((key, value) for key, value in getattr(self, name)))
         if self.extraction not in EXTRACTIONS:
             raise InputError(
                 f"no such extraction: `{self.extraction}`",
                 at="extraction",
                 hint=f"it is one of {', '.join(EXTRACTIONS)}",
             )
-        unknown = [field for field, _ in self.columns if field not in FIELDS]
-        if unknown:
-            raise InputError(
-                f"no such document field: {', '.join(f'`{field}`' for field in unknown)}",
-                at="columns",
-                hint=f"the fields are {', '.join(FIELDS)}, as in `--column text=content`",
-            )
-
-    def licence_of(self, source: str) -> str | None:
-        return dict(self.licences).get(source)
-
-    def column_of(self, field: str) -> str:
-        return dict(self.columns).get(field, field)
 
 
 @dataclass(frozen=True, slots=True)

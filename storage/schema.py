@@ -47,6 +47,9 @@ FAILURES = pa.schema(
     ]
 )
 
+OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark")
+"""The columns of DOCUMENTS that hold what a page says of itself."""
+
 DETAIL_LIMIT = 500
 
 

@@ -22,6 +22,7 @@ from pipelines.run_folder import RunFolder
 from storage.errors import InputError
 from storage.manifests import Dataset, align, open_dataset
 from storage.parts import Part, commit_table
+from storage.schema import DOCUMENTS, OF_PAGES
 
 EXPORTED = pa.schema(
     [
@@ -32,6 +33,7 @@ EXPORTED = pa.schema(
         ("url", pa.string()),
         ("collected_at", pa.timestamp("us", tz="UTC")),
         ("licence", pa.string()),
+        *(DOCUMENTS.field(name) for name in OF_PAGES),
     ]
 )
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.story import require_documents, run_folder_at, story_json, tell_story
+from storage.schema import OF_PAGES
 
 _INDENT = 15
 _PLACES = 3
@@ -43,6 +44,9 @@ def _print(console: Console, story: dict[str, Any]) -> None:
     page = f"page {record['page']}" if record["page"] else ""
     _line(console, "record", ", ".join(part for part in (record["file"], place, page) if part))
     _line(console, "collected", document["collected_at"] or "not known")
+    for name in ("licence", *OF_PAGES):
+        if document[name]:
+            _line(console, name.replace("_", " "), document[name])
     _line(console, "text", f"{document['characters']:,} characters, {document['bytes']:,} bytes")
     _line(console, "", " ".join(document["begins"].split())[:200] + "…")
     if "rewritten" in story:

@@ -22,7 +22,7 @@ from pipelines.jobs.job import Job
 from pipelines.removal import read_removals, strip_part, strip_rows
 from pipelines.run_folder import RunFolder
 from sources.ingest import IngestConfig, config_from_json, ingest, ingest_identity
-from sources.inputs import RawInput, identify
+from sources.inputs import RawInput, identity_of
 from storage.commit import write_atomically
 from storage.errors import InputError
 from storage.identity import fingerprint
@@ -59,7 +59,7 @@ def ingest_input(arguments: dict[str, Any]) -> dict[str, Any]:
     """Read one raw input into parts, or find its receipt."""
     folder, raw = RunFolder(Path(arguments["root"])), RawInput(**arguments["raw"])
     config = config_from_json(arguments["config"])
-    base = fingerprint({"stage": ingest_identity(raw.kind, config), "raw": [raw.source, raw.name, identify(raw)]})
+    base = fingerprint({"stage": ingest_identity(raw.kind, config), "raw": identity_of(raw)})
     path = folder.ingested / "inputs" / f"{base}.json"
     receipt = _find_receipt(path, folder)
     if receipt is None:

@@ -47,7 +47,7 @@ class _PageReader:
     def __init__(self, raw: RawInput, config: ReadConfig, head: bytes) -> None:
         self._raw = raw
         self._config = config
-        self._licence = config.licence_of(raw.source)
+        self._licence = raw.licence
         base = _BASE.search(head)
         self._url_base = _decode(base[1]).rpartition("/")[0] + "/" if base else None
         site = Site(

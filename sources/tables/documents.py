@@ -15,12 +15,11 @@ from sources.reading import Place, RawInput, ReadConfig, Reading
 from storage.errors import DatasetError, InputError
 from storage.manifests import read_manifest
 from storage.parts import read_batches
+from storage.schema import OF_PAGES
 
 KIND = "documents"
 PACKAGES = ("pyarrow",)
 _COLUMNS = ["doc_id", "text", "title", "url", "collected_at", "licence"]
-_OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark")
-"""Columns that datasets of earlier versions do not have."""
 _BATCH_ROWS = 256
 
 
@@ -66,7 +65,8 @@ def read_documents(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
 
 def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     number = 0
-    there = [name for name in _OF_PAGES if name in pq.read_schema(raw.path).names]
+    # Datasets of earlier versions lack some of these.
+    there = [name for name in OF_PAGES if name in pq.read_schema(raw.path).names]
     for batch in read_batches(Path(raw.path), [*_COLUMNS, *there], _BATCH_ROWS):
         for row in batch.to_pylist():
             yield Place(raw.source, raw.name, page=str(number)).document(
@@ -75,7 +75,7 @@ def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
                 title=row["title"],
                 url=row["url"],
                 collected_at=row["collected_at"],
-                licence=row["licence"] or config.licence_of(raw.source),
+                licence=row["licence"] or raw.licence,
                 **{name: row[name] for name in there},
             )
             number += 1

@@ -39,7 +39,7 @@ def read_huggingface(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
             return
         if number == 0 and not reader.has_text(list(row)):
             raise InputError(
-                f"source `{raw.source}` has no column `{config.column_of('text')}`; it has "
+                f"source `{raw.source}` has no column `{raw.column_of('text')}`; it has "
                 + ", ".join(f"`{name}`" for name in list(row)[:20]),
                 at=raw.path,
                 hint="say which column is the text: `--column text=NAME`",

@@ -32,7 +32,7 @@ def read_parquet(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
             return
         columns = reader.columns_in(parquet.schema_arrow.names)
         if not reader.has_text(columns):
-            raise _no_text_column(raw, config, parquet.schema_arrow)
+            raise _no_text_column(raw, parquet.schema_arrow)
         first_row = 0
         for group in range(parquet.num_row_groups):
             yield from _read_group(parquet, group, first_row, columns, raw, reader)
@@ -56,10 +56,10 @@ def _read_group(
         )
 
 
-def _no_text_column(raw: RawInput, config: ReadConfig, schema: pa.Schema) -> InputError:
+def _no_text_column(raw: RawInput, schema: pa.Schema) -> InputError:
     held = ", ".join(f"`{name}`" for name in schema.names[:20])
     return InputError(
-        f"source `{raw.source}` has no column `{config.column_of('text')}`; it has {held}",
+        f"source `{raw.source}` has no column `{raw.column_of('text')}`; it has {held}",
         at=raw.path,
         hint="say which column is the text: `--column text=NAME`",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sources.reading import Place, RawInput, ReadConfig, Reading, parse_time
+from sources.reading import FIELDS, Place, RawInput, ReadConfig, Reading, parse_time
 from storage.identity import offset_doc_id, record_doc_id
 from storage.schema import encode
 
@@ -16,8 +16,7 @@ class RowReader:
     def __init__(self, raw: RawInput, config: ReadConfig) -> None:
         self._raw = raw
         self._limit = config.max_page_bytes
-        self._licence = config.licence_of(raw.source)
-        self._columns = {field: config.column_of(field) for field in ("text", "title", "url", "date", "id", "licence")}
+        self._columns = {field: raw.column_of(field) for field in FIELDS}
 
     def columns_in(self, names: list[str]) -> list[str]:
         """Those of a table's top-level columns that are wanted, in its order."""
@@ -46,19 +45,34 @@ class RowReader:
             )
         if len(text) > self._limit or len(encode(text)) > self._limit:
             return place.failure("page_too_large", f"the limit is {self._limit} bytes", item=item)
+        return self._document(row, text, place, self._doc_id(item, place, number))
+
+    def _document(self, row: Mapping[str, Any], text: str, place: Place, doc_id: bytes) -> Reading:
         return place.document(
-            self._doc_id(item, place, number),
+            doc_id,
             text,
             title=self._string(row, "title"),
             url=self._string(row, "url"),
             collected_at=parse_time(self._value(row, "date")),
-            licence=self._string(row, "licence") or self._licence,
+            licence=self._licence(row),
+            author=self._string(row, "author"),
+            published_at=parse_time(self._value(row, "published_at")),
+            site_language=self._string(row, "site_language"),
+            canonical_url=self._string(row, "canonical_url"),
+            licence_mark=self._string(row, "licence_mark"),
         )
 
     def _doc_id(self, item: str | None, place: Place, number: int) -> bytes:
         if item:
             return record_doc_id(self._raw.source, record_id=item)
         return offset_doc_id(self._raw.source, file=place.file, offset=number)
+
+    def _licence(self, row: Mapping[str, Any]) -> str | None:
+        """The row's own licence, else the input's; of several (code lists them) all must be kept to: `MIT AND GPL`."""
+        value = self._value(row, "licence")
+        if isinstance(value, list):
+            value = " AND ".join(str(one) for one in value if one)
+        return value if value and isinstance(value, str) else self._raw.licence
 
     def _value(self, row: Mapping[str, Any], field: str) -> Any:
         column = self._columns[field]

@@ -103,7 +103,7 @@ def read_record(
         title=page.title,
         url=url,
         collected_at=parse_time(record.headers.get("warc-date")),
-        licence=config.licence_of(raw.source),
+        licence=raw.licence,
         author=page.author,
         published_at=parse_time(page.date),
         site_language=page.language,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from mixtures.catalogue import catalogue_part, write_catalogue_part
+from mixtures.ensemble import evaluate_expression
 from mixtures.names import names_of
 from storage.errors import DatasetError
 from storage.identity import fingerprint
@@ -40,6 +42,15 @@ def test_names_are_bound_to_columns_and_stages_to_datasets(make_run: MakeRun) ->
     assert {"source", "text_bytes", "language.label", "quality.bucket"} <= set(names.columns)
     assert not {"doc_id", "content_hash", "rules.spans"} & set(names.columns)
     assert run.catalogue.manifest.facts["bindings"]["rules"] == run.attributes[0].manifest.identity
+
+
+def test_what_a_page_says_of_itself_can_be_asked_for(make_run: MakeRun) -> None:
+    written = [datetime(2019, 1, 2, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC), None]
+    run = make_run([Doc("abc"[i], author="Ada" if i else None, published_at=at) for i, at in enumerate(written)])
+    table = pa.concat_tables([run.catalogue.read(part) for part in run.catalogue.parts])
+    asked = ("author = 'Ada'", "year(published_at) >= 2024")
+    found = [evaluate_expression(table, text, None, at="x").to_pylist() for text in asked]
+    assert found == [[None, True, True], [False, True, None]]
 
 
 def test_in_memory_and_on_disk_are_the_same_rows(make_run: MakeRun) -> None:

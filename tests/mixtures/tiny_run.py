@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ class Doc:
     cluster: str | None = None
     cluster_size: int = 1
     text: str = "some text"
+    licence: str | None = None
+    author: str | None = None
+    published_at: datetime | None = None
 
     @property
     def doc_id(self) -> bytes:
@@ -169,7 +173,8 @@ class Run:
 def _document(doc: Doc) -> Document:
     return Document(
         doc_id=doc.doc_id, text=doc.text, title=doc.name, source=doc.source, url=f"https://example.org/{doc.name}",
-        file="file", offset=0, length=1, page=None, collected_at=None, licence=None,
+        file="file", offset=0, length=1, page=None, collected_at=None, licence=doc.licence,
+        author=doc.author, published_at=doc.published_at,
     )  # fmt: skip
 
 

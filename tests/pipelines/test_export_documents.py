@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,12 +12,17 @@ from mixtures.policy import Policy
 from mixtures.yaml_files import load_yaml
 from pipelines.commands.export_documents import NO_VALUE, export_documents
 from pipelines.run_folder import RunFolder
+from sources.ingest import read
+from sources.inputs import expand_inputs
+from sources.reading import ReadConfig
 from storage.errors import InputError, SqlError
+from storage.schema import Document
 from tests.mixtures.tiny_run import KEEP_ALL, Doc, Run, name_of
 
 DOCS = [
     Doc("a", bucket=3), Doc("b", bucket=19), Doc("c", bucket=None), Doc("d", words=1, bucket=3),
-    Doc("e", bucket=19, source="wiki/x"), Doc("f", bucket=3),
+    Doc("e", bucket=19, source="wiki/x"),
+    Doc("f", bucket=3, author="Ada", published_at=datetime(2024, 5, 6, tzinfo=UTC)),
 ]  # fmt: skip
 
 
@@ -43,6 +49,13 @@ def test_undivided(run: tuple[RunFolder, str], tmp_path: Path) -> None:
     counts = export_documents(*run, tmp_path / "out")
     assert exported(tmp_path / "out") == {".": ["a", "b", "c", "e", "f"]} and counts == {"web": 4, "wiki/x": 1}
     assert not list((tmp_path / "out").glob("*.json"))
+
+
+def test_what_a_page_says_of_itself_is_exported_and_read_back(run: tuple[RunFolder, str], tmp_path: Path) -> None:
+    export_documents(*run, tmp_path / "out")
+    inputs = expand_inputs("again", [str(tmp_path / "out")], kind="parquet")
+    found = [one for raw in inputs for one in read(raw, ReadConfig()) if isinstance(one, Document)]
+    assert [(one.author, one.published_at) for one in found] == [(None, None)] * 4 + [("Ada", DOCS[5].published_at)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 from sources.reading import Kind, RawInput, Reading
@@ -63,9 +64,9 @@ def dump(pages: Iterable[str], *, site: str = SITE) -> bytes:
     return f"<mediawiki>{site}\n{chr(10).join(pages)}\n</mediawiki>\n".encode()
 
 
-def write(folder: Path, name: str, data: bytes, kind: Kind) -> RawInput:
+def write(folder: Path, name: str, data: bytes, kind: Kind, **more: Any) -> RawInput:
     (folder / name).write_bytes(data)
-    return RawInput(source="s", kind=kind, path=str(folder / name), name=name, size=len(data))
+    return RawInput(source="s", kind=kind, path=str(folder / name), name=name, size=len(data), **more)
 
 
 def documents(readings: Iterable[Reading]) -> list[Document]:

@@ -18,14 +18,14 @@ PAGES = [page(n, f"'''Article''' {n} about [[mill]]s.") for n in range(1, 6)]
 WHOLE = dump(PAGES)
 
 
-def read(folder: Path, data: bytes, config: ReadConfig | None = None) -> list[Reading]:
-    return list(read_mediawiki(write(folder, "d.xml", data, "mediawiki"), config or ReadConfig()))
+def read(folder: Path, data: bytes, config: ReadConfig | None = None, **more: str) -> list[Reading]:
+    return list(read_mediawiki(write(folder, "d.xml", data, "mediawiki", **more), config or ReadConfig()))
 
 
 @pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
 def test_articles_become_documents(tmp_path: Path, compress) -> None:  # type: ignore[no-untyped-def]
     data = dump([page(7, "'''Ely''' is a city.", title="Ely & Cambridge (UK)")])
-    [document] = documents(read(tmp_path, compress(data), ReadConfig(licences=(("s", "CC-BY-SA"),))))
+    [document] = documents(read(tmp_path, compress(data), licence="CC-BY-SA"))
     assert document.text == "Ely is a city." and document.title == "Ely & Cambridge (UK)"
     assert document.url == "https://en.wikipedia.org/wiki/Ely_&_Cambridge_(UK)"
     assert document.collected_at == datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,13 @@ def dataset(folder: Path, *, kind: str = "documents", source: str | None = "synt
     return folder
 
 
-def read(folder: Path, source: str = "", **config: object) -> list[Batch]:
+def read(folder: Path, source: str = "", licence: str | None = None) -> list[Batch]:
     inputs = expand_inputs(source, [str(folder)], kind="documents")
-    return [batch for raw in inputs for batch in ingest(raw, IngestConfig(**config))]  # type: ignore[arg-type]
+    return [batch for raw in inputs for batch in ingest(replace(raw, licence=licence), IngestConfig())]
 
 
 def test_documents_keep_their_ids_and_licences_and_come_from_the_named_source(tmp_path: Path) -> None:
-    batches = read(dataset(tmp_path / "d"), licences=(("synthetic/toy", "CC-BY-4.0"),))
+    batches = read(dataset(tmp_path / "d"), licence="CC-BY-4.0")
     rows = [row for batch in batches for row in batch.documents.to_pylist()]
     assert [row["doc_id"].rstrip(b".") for row in rows] == [b"id0", b"id1", b"id2", b"id3"]
     assert [row["licence"] for row in rows] == ["CC0-1.0", "CC-BY-4.0"] * 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,14 +30,19 @@ ROWS = [
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 
 
-def read_lines(folder: Path, data: bytes, **options: object) -> list[Reading]:
-    config = ReadConfig(**options)  # type: ignore[arg-type]
-    return list(read_jsonl(write(folder, "a.jsonl", data, "jsonl"), config))
+Pairs = Sequence[tuple[str, str]]
+
+
+def read_lines(
+    folder: Path, data: bytes, columns: Pairs = (), licence: str | None = None, **options: object
+) -> list[Reading]:
+    raw = write(folder, "a.jsonl", data, "jsonl", columns=columns, licence=licence)
+    return list(read_jsonl(raw, ReadConfig(**options)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
 def test_lines_become_documents(tmp_path: Path, compress) -> None:  # type: ignore[no-untyped-def]
-    found = documents(read_lines(tmp_path, compress(LINES), licences=[("s", "CC0")]))
+    found = documents(read_lines(tmp_path, compress(LINES), licence="CC0"))
     assert [one.text for one in found] == [row["text"] for row in ROWS]
     assert (found[3].title, found[3].url, found[3].licence) == ("T3", "https://e.org/3", "CC0")
     assert found[3].collected_at == datetime(2024, 1, 2, tzinfo=UTC)
@@ -57,7 +64,7 @@ def test_columns_by_name_and_nested(tmp_path: Path) -> None:
 
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(InputError, match="no such document field: `body`"):
-        ReadConfig(columns=(("body", "text"),))
+        RawInput(source="s", kind="jsonl", path="a", name="a", size=1, columns=(("body", "text"),))
 
 
 def test_rows_without_an_id_are_known_by_place(tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_parquet_without_the_text_column_is_the_users_to_mend(tmp_path: Path) ->
     pq.write_table(table(), tmp_path / "a.parquet")
     raw = RawInput(source="s", kind="parquet", path=str(tmp_path / "a.parquet"), name="a.parquet", size=1)
     with pytest.raises(InputError, match="no column `content`; it has `text`, `title`"):
-        list(read_parquet(raw, ReadConfig(columns=(("text", "content"),))))
+        list(read_parquet(replace(raw, columns=(("text", "content"),)), ReadConfig()))
 
 
 def test_a_damaged_row_group_costs_itself(tmp_path: Path) -> None:
@@ -140,10 +147,10 @@ def test_parquet_without_a_footer_is_one_failure(tmp_path: Path, keep: int) -> N
 
 class TestHuggingFace:
     def read(
-        self, path: Path | str, *, subset: str | None = None, split: str | None = None, **options: object
+        self, path: Path | str, *, subset: str | None = None, split: str | None = None, columns: Pairs = ()
     ) -> list[Reading]:
         raw = RawInput(source="s", kind="huggingface", path=str(path), name="d", size=0, subset=subset, split=split)
-        return list(read_huggingface(raw, ReadConfig(**options)))  # type: ignore[arg-type]
+        return list(read_huggingface(replace(raw, columns=tuple(columns)), ReadConfig()))
 
     def test_saved_datasets(self, tmp_path: Path) -> None:
         import datasets

@@ -49,9 +49,8 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> list[Reading]:
         record(20, "plain — text".encode(), kind="conversion"),
         response(21, PAGE, http="Content-Type: text/html; charset=no-such-thing"),
     ]
-    raw = write(tmp_path_factory.mktemp("crawl"), "a.warc.gz", members(records), "warc")
-    config = ReadConfig(max_page_bytes=100_000, licences=(("s", "CC-BY"),))
-    return list(read_warc(raw, config))
+    raw = write(tmp_path_factory.mktemp("crawl"), "a.warc.gz", members(records), "warc", licence="CC-BY")
+    return list(read_warc(raw, ReadConfig(max_page_bytes=100_000)))
 
 
 def test_each_record_gives_one_reading(crawl: list[Reading]) -> None:
