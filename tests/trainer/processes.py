@@ -22,14 +22,16 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run_processes(size: int, work: Callable[[int], object], folder: Path) -> None:
+def run_processes(
+    size: int, work: Callable[[int], object], folder: Path, longest_seconds: int = LONGEST_SECONDS
+) -> None:
     """`work(rank)` in `size` processes as torchrun would start them; AssertionError with the traces of those that fail.
 
     What a process tells goes to `folder/RANK.log`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    children = {start_process(rank, size, port, work, folder): rank for rank in range(size)}
+    children = {start_process(rank, size, port, work, folder, longest_seconds): rank for rank in range(size)}
     failed = []
     while children:
         pid, status = os.wait()
@@ -39,7 +41,14 @@ def run_processes(size: int, work: Callable[[int], object], folder: Path) -> Non
     assert not failed, "\n".join(failed)
 
 
-def start_process(rank: int, size: int, port: int, work: Callable[[int], object], folder: Path) -> int:
+def start_process(
+    rank: int,
+    size: int,
+    port: int,
+    work: Callable[[int], object],
+    folder: Path,
+    longest_seconds: int = LONGEST_SECONDS,
+) -> int:
     """The process id of a child that does `work`."""
     child = os.fork()
     if child:
@@ -51,7 +60,7 @@ def start_process(rank: int, size: int, port: int, work: Callable[[int], object]
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True, file=log)
+            faulthandler.dump_traceback_later(longest_seconds, exit=True, file=log)
             torch.set_num_threads(1)
             work(rank)
             code = 0

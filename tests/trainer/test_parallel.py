@@ -12,6 +12,7 @@ import torch.distributed.fsdp
 import torch.distributed.pipelining  # imported before any fork  # noqa: F401
 
 from tests.trainer.processes import run_processes
+from tests.trainer.shapes import DEEPSEEK, GPT_NEO
 from trainer.checkpoints.folders import checkpoint_folder, latest_checkpoint, open_checkpoint
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
@@ -46,16 +47,6 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
     "data 2 × expert 2": (4, {"expert_parallel": 2, "micro_batch": 1}),
     "expert 2 × shard 2": (4, {"expert_parallel": 2, "data_parallel_shard": 2, "micro_batch": 1}),
     "pipeline 2 × expert 2": (4, {"pipeline_parallel": 2, "expert_parallel": 2, "micro_batch": 1}),
-}  # fmt: skip
-DEEPSEEK: dict[str, Any] = {
-    "kind": "deepseek_v3", "vocabulary_size": 385, "hidden_size": 32, "num_layers": 4, "num_heads": 4,
-    "max_positions": 64, "kv_latent_size": 16, "qk_size": 8, "qk_rope_size": 4, "v_size": 8, "ffn_size": 48,
-    "num_dense_layers": 1, "expert_ffn_size": 16, "shared_ffn_size": 16, "num_experts": 8, "experts_per_token": 2,
-    "num_predictors": 1, "balance_coefficient": 0.01,
-}  # fmt: skip
-GPT_NEO: dict[str, Any] = {
-    "kind": "gpt_neo", "vocabulary_size": 385, "hidden_size": 32, "num_layers": 4, "num_heads": 4, "max_positions": 64,
-    "ffn_size": 48, "window_size": 8,
 }  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {"num_layers": 4},

@@ -18,6 +18,7 @@ import torch.distributed.fsdp
 import torch.distributed.pipelining  # imported before any fork  # noqa: F401
 
 from tests.trainer.processes import free_port, run_processes, start_process
+from tests.trainer.shapes import DEEPSEEK
 from trainer.checkpoints.folders import checkpoint_folder
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
@@ -111,6 +112,54 @@ def test_thirty_steps_resumed_at_every_one_of_them(
         two = start_at(whole, step, tmp_path / f"two {step}")
         run_processes(2, lambda _, two=two: run_loop(mixture_folder, sparse, two), tmp_path / "logs")
         assert losses(two) == pytest.approx(expected, rel=1e-5)
+
+
+def make_training(kind: str, make_preset: MakePreset, **changes: Any) -> Preset:
+    preset = make_preset(steps=12, micro_batch=1, **changes)
+    return Preset(name=kind, model=DEEPSEEK, training=preset.training) if kind == "deepseek_v3" else preset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        ("llama", {}),
+        ("llama", {"data_parallel_shard": 2, "tensor_parallel": 2, "sequence_parallel": True}),
+        ("deepseek_v3", {"expert_parallel": 2, "data_parallel_shard": 2}),
+        ("deepseek_v3", {"expert_parallel": 2, "pipeline_parallel": 2}),
+    ],
+    ids=["data 4", "shard 2 × tensor 2", "expert 2 × shard 2", "expert 2 × pipeline 2"],
+)
+def test_one_process_goes_on_from_every_step_of_four_and_four_from_every_step_of_one(
+    kind: str, layout: dict[str, Any], mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    """Losses to the end within 1e-5 of the uninterrupted run's; the resumed ones of four are one start of them."""
+    dense, sparse = {"save_every": 1, "keep": 20}, {"save_every": 20}
+    one, four = tmp_path / "one", tmp_path / "four"
+    expected = run_loop(mixture_folder, make_training(kind, make_preset, **dense), one)
+    preset = make_training(kind, make_preset, **dense, **layout)
+    run_processes(4, lambda _: run_loop(mixture_folder, preset, four), tmp_path / "logs")
+    assert losses(four) == pytest.approx(expected, rel=1e-5)
+
+    for step in range(1, 12):
+        again = start_at(four, step, tmp_path / f"one from {step}")
+        found = run_loop(mixture_folder, make_training(kind, make_preset, **sparse), again)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+    folders = [start_at(one, step, tmp_path / f"four from {step}") for step in range(1, 12)]
+    preset = make_training(kind, make_preset, **sparse, **layout)
+
+    def go_on(_: int) -> None:
+        with join_world("cpu") as world:
+            for folder in folders:
+                run = make_run(mixture_folder, preset, folder, world)
+                run.resume()
+                run.train()
+            world.wait()
+
+    run_processes(4, go_on, tmp_path / "logs", longest_seconds=200)
+    for folder in folders:
+        assert losses(folder) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])

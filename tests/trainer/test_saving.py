@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from storage.errors import ResourceError
-from tests.trainer.processes import run_processes
+from tests.trainer.processes import free_port, run_processes, start_process
 from trainer.checkpoints import sharded
 from trainer.checkpoints.folders import latest_checkpoint, saved_steps
 from trainer.checkpoints.pieces import Pieces
 from trainer.checkpoints.saving import Saver
 from trainer.data.mixture import open_mixture
 from trainer.metrics import read_metrics
+from trainer.parallel.roll_call import LostWorker
 from trainer.parallel.world import join_world
 from trainer.plans import make_plan
 from trainer.settings import Preset
@@ -137,9 +138,55 @@ def test_pieces_of_two_processes_are_one_checkpoint_and_any_cut_of_it_is_read(tm
     ]
 
 
-def run_loop(data: Path, preset: Preset, out: Path) -> list[dict[str, Any]]:
+@pytest.mark.parametrize(
+    "victims", [(0, 1), pytest.param((1,), marks=pytest.mark.slow), pytest.param((0,), marks=pytest.mark.slow)]
+)
+def test_killed_while_two_processes_write_in_the_background_the_run_goes_on_from_the_checkpoint_before(
+    victims: tuple[int, ...], mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    """One has written its file of step 8 and the other not yet; those that are left end by themselves."""
+    preset = make_preset(steps=12, save_every=4, async_save=True)
+    expected = run_loop(mixture_folder, preset, tmp_path / "alone")
+    out, logs, go_on = tmp_path / "out", tmp_path / "logs", tmp_path / "go on"
+
+    def train_slowly(rank: int) -> None:
+        real = sharded.save_file
+
+        def save_slowly(tensors: Any, path: Path) -> None:
+            while rank == 1 and "0000008" in str(path) and not go_on.exists():
+                time.sleep(0.01)
+            real(tensors, path)
+
+        sharded.save_file = save_slowly
+        with pytest.raises(LostWorker):
+            run_loop(mixture_folder, preset, out)
+        for thread in threading.enumerate():
+            if thread.name == "checkpoint":
+                thread.join(20)
+                assert not thread.is_alive()
+
+    logs.mkdir()
+    port = free_port()
+    children = [start_process(rank, 2, port, train_slowly, logs, 60) for rank in range(2)]
+    while not list(out.glob(".tmp-iter_0000008/model-00001-of-00002*")):
+        time.sleep(0.01)
+    for rank in victims:
+        os.kill(children[rank], signal.SIGKILL)
+    go_on.touch()
+    for rank, child in enumerate(children):
+        assert os.waitpid(child, 0)[1] == (signal.SIGKILL if rank in victims else 0), (logs / f"{rank}.log").read_text()
+    checkpoint = latest_checkpoint(out)
+    assert checkpoint and checkpoint.step == 4 and saved_steps(out) == [4]
+
+    run_processes(2, lambda _: run_loop(mixture_folder, preset, out), logs)
+    found = read_metrics(out / "metrics.jsonl")
+    assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+    assert saved_steps(out) == [12, 8] and not list(out.glob(".tmp-*"))
+
+
+def run_loop(data: Path, preset: Preset, out: Path, timeout_minutes: float = 0.3) -> list[dict[str, Any]]:
     mixture = open_mixture(data)
-    with join_world("cpu") as world, world.together(str(out)):
+    with join_world("cpu", timeout_minutes) as world, world.together(str(out)):
         run = Run(mixture, make_plan(mixture, preset, world), out, world, lambda _: None)
         run.resume()
         run.train()
