@@ -1,4 +1,7 @@
-"""Pages with gold text: read from a WARC and a JSONL of gold, split into two halves; how a text is compared to gold.
+"""Pages with gold text, split into two halves; how a text is compared to gold.
+
+They are a WARC and a JSONL of gold, or two folders: pages as `.html` or `.html.gz`, and gold by the same names as
+WCXB's `.json` or as `.txt`, so that checkouts of WCXB and of the Chinese collection can be given as they are.
 
 Word F1 is WCXB's: words are the runs of letters and digits of the lower-case text, counted as multisets, and the pages'
 F1 are averaged; on 224 pages of WCXB trafilatura 2.3.1 has 0.777 so. For Chinese, characters that are no white space
@@ -14,7 +17,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,19 +49,41 @@ class GoldPage:
         return self.page_type == "Chinese news"
 
 
-def read_gold_pages(warc: Path, gold: Path) -> list[GoldPage]:
-    """The pages of a WARC that have gold, in its order. Raises CurationError where a file is not there."""
-    for path in (warc, gold):
+def read_gold_pages(web: Path, gold: Path) -> list[GoldPage]:
+    """The pages that have gold, in their order. Raises CurationError where a file is not there."""
+    for path in (web, gold):
         if not path.exists():
             raise CurationError(f"the pages or their gold are not at {path}", hint="pass --web WARC --gold JSONL")
+    return _with_halves(list(_of_folders(web, gold) if web.is_dir() else _of_warc(web, gold)))
+
+
+def _of_warc(warc: Path, gold: Path) -> Iterator[GoldPage]:
     rows = {row["url"]: row for row in map(json.loads, _lines(gold))}
-    pages = []
     with open(warc, "rb") as file:
         for record in ArchiveIterator(file, record_types=WarcRecordType.response):
             row = rows.get(record.headers.get("WARC-Target-URI", ""))
             if row:
-                pages.append(_page(row, record.reader.read(), record.http_charset))
-    return _with_halves(pages)
+                yield _page(row, record.reader.read(), record.http_charset)
+
+
+def _of_folders(web: Path, gold: Path) -> Iterator[GoldPage]:
+    for path in sorted(gold.iterdir()):
+        plain, packed = web / f"{path.stem}.html", web / f"{path.stem}.html.gz"
+        data = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+        row = _row_of_file(path)
+        if row["main_content"]:
+            yield _page(row, data, None)
+
+
+def _row_of_file(path: Path) -> Mapping[str, object]:
+    """The gold of one file; a page without an address gets that of its file."""
+    text, address = path.read_text("utf-8", "replace"), f"https://zh-news.invalid/{path.stem}"
+    if path.suffix != ".json":
+        return {"url": address, "main_content": text}
+    stated = json.loads(text)
+    marked = stated["ground_truth"]
+    return {**marked, "url": stated.get("url") or address, "main_content": marked.get("main_content"),
+            "page_type": stated["_internal"]["page_type"]["primary"]}  # fmt: skip
 
 
 def _page(row: Mapping[str, object], data: bytes, charset: str | None) -> GoldPage:

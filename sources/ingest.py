@@ -23,7 +23,7 @@ from sources.tables.documents import read_documents
 from sources.tables.huggingface import read_huggingface
 from sources.tables.jsonl import read_jsonl
 from sources.tables.parquet import read_parquet
-from sources.web import html, warc
+from sources.web import page, warc
 from sources.web.warc import read_warc, read_wet
 from storage.errors import InputError
 from storage.identity import fingerprint
@@ -45,9 +45,9 @@ _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
     "documents": read_documents,
 }
 _PACKAGES: dict[Kind, tuple[str, ...]] = {
-    "warc": warc.PACKAGES + html.PACKAGES,
+    "warc": warc.PACKAGES + page.PACKAGES,
     "wet": warc.PACKAGES + ("resiliparse",),
-    "captures": warc.PACKAGES + html.PACKAGES,
+    "captures": warc.PACKAGES + page.PACKAGES,
     "mediawiki": (),
     "jsonl": ("orjson",),
     "parquet": parquet.PACKAGES,
@@ -106,7 +106,7 @@ def ingest(raw: RawInput, config: IngestConfig) -> Iterator[Batch]:
 def ingest_identity(kind: Kind, config: IngestConfig) -> str:
     """What besides the input's bytes and name decides its documents: version, config, the libraries that read it."""
     with_libraries = kind in ("warc", "captures") and config.extraction == "union"
-    packages = package_versions(_PACKAGES[kind] + (html.UNION_PACKAGES if with_libraries else ()))
+    packages = package_versions(_PACKAGES[kind] + (page.UNION_PACKAGES if with_libraries else ()))
     return fingerprint({"stage": STAGE, "version": VERSION, "config": config, "kind": kind, "packages": packages})
 
 

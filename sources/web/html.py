@@ -12,9 +12,8 @@ attributes take both over 100 s, inside C code), so it is called through `source
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +24,11 @@ from sources.pages.judge import judge_blocks
 from sources.pages.names import MARKS
 from sources.pages.scan import Scan, scan_page
 from sources.pages.write import block_texts, write_blocks
-from sources.reading import Extraction
 from sources.web.charset import decode_html
+from sources.web.page import Page
 
-PACKAGES = ("resiliparse", "numba")
-"""Distributions whose version can change a page's text: one detects encodings, one compiles the judgement."""
-UNION_PACKAGES = ("trafilatura", "lxml", "htmldate", "courlan", "justext")
+if TYPE_CHECKING:
+    from sources.reading import Extraction
 
 _UNION_PROBABILITY = 0.1
 """A block that a library finds is taken from this probability on."""
@@ -38,19 +36,6 @@ _FEW_WORDS = 40
 _WORD = re.compile(r"\w+")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _H1 = 1 << list(MARKS).index("h1")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a reader would call the text of a page, and what the page says about itself; any of it may be missing."""
-
-    text: str
-    title: str | None = None
-    author: str | None = None
-    date: str | None = None
-    language: str | None = None
-    canonical_url: str | None = None
-    licence_mark: str | None = None
 
 
 def extract_page(

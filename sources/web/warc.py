@@ -18,7 +18,7 @@ from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.sandbox import ExtractionFailed, PageExtractor
 from sources.web.charset import decode_html
-from sources.web.html import Page
+from sources.web.page import Page
 from sources.web.warc_records import MAX_HEADER_BYTES, DamagedRecord, WarcRecord, read_records
 from storage.identity import offset_doc_id, record_doc_id
 
