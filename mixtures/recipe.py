@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from mixtures.inputs import RecipeInput
 from mixtures.yaml_files import Count, Place, Written, WrittenFile, fault, find_file, load_yaml, one_of
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -303,8 +304,15 @@ class Stage(Written):
 
 
 class Recipe(WrittenFile):
-    """A recipe file."""
+    """A recipe file. Where its documents come from does not make it another: they have identities of their own."""
 
+    APART = (*WrittenFile.APART, "inputs")
+
+    inputs: dict[Annotated[str, Field(min_length=1)], RecipeInput] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="What a run reads, by the name of the source, beside what its options name.",
+    )
     seed: int = Field(ge=0, lt=2**63, description="Another seed draws other documents.")
     sequence_length: int = Field(default=1024, ge=8, description="Tokens the model sees at once.")
     tokens: Count | None = Field(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, WithJsonSchema
@@ -70,6 +70,9 @@ class WrittenFile(Written):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Short name, shown in plans and reports.")
     description: str = Field(default="", description="What it is for, in a sentence.")
 
+    APART: ClassVar[tuple[str, ...]] = ("name", "description")
+    """Keys that say nothing of what the file makes."""
+
     _origin: Origin = PrivateAttr(default=Origin("<memory>"))
 
     @property
@@ -91,8 +94,8 @@ class WrittenFile(Written):
         return self._origin.at(*place)
 
     def identity(self) -> str:
-        """32 hex digits of what the file says; its name, its description and where it lies do not count."""
-        return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}, exclude_none=True))
+        """32 hex digits of what the file says; what is APART and where it lies do not count."""
+        return fingerprint(self.model_dump(mode="json", exclude=set(self.APART), exclude_none=True))
 
     def came_from(self, origin: Origin) -> Self:
         self._origin = origin

@@ -234,7 +234,7 @@ def plan_arm(plan: AblationPlan, arm: Arm, run: RunRequest, measured: Sequence[b
 
 def arm_recipe(recipe: Recipe, tokens: int, withheld: str, tokenizer: str, length: int) -> dict[str, Any]:
     """The arm's recipe for so many tokens, without held-out sets of its own; `tokens` of sources count as shares."""
-    values = recipe.model_dump(mode="json", exclude_unset=True, exclude={"epochs", "heldout", "description"})
+    values = recipe.model_dump(mode="json", exclude_unset=True, exclude={"epochs", "heldout", "description", "inputs"})
     for source in values["sources"]:
         source.pop("fill_in_middle", None)
         if amount := source.pop("tokens", None):

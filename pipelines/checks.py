@@ -5,7 +5,8 @@ Names in SQL are checked here only where they ask for what this run does not mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from classifiers.encoders.models import DEFAULT_MODEL, find_model
@@ -19,7 +20,8 @@ from mixtures.wording import shorten
 from pipelines.contamination import contamination_spec
 from pipelines.dedup.spans.cut import REMOVE
 from pipelines.dedup.spans.parameters import spans_config
-from pipelines.raw_inputs import bucket_sources_of, inputs_of, reading_of
+from pipelines.named_inputs import NamedInput, named_inputs
+from pipelines.raw_inputs import bucket_sources_of, expand, inputs_of, reading_of
 from pipelines.request import RunRequest
 from pipelines.scorers import check_scorers, told_schema
 from pipelines.search import search_of
@@ -32,7 +34,10 @@ from pipelines.steps import (
     preset_file,
     recipe_of,
 )
+from sources.tables.columns import columns_of
 from storage.errors import InputError, SqlError
+
+SHOWN_COLUMNS = 12
 
 
 def check_request(request: RunRequest) -> None:
@@ -52,8 +57,36 @@ def check_request(request: RunRequest) -> None:
     bucket_sources_of(request)
     reading_of(request)
     inputs_of(request)
+    _check_columns(request)
     _check_spans(request)
     check_models(request)
+
+
+def _check_columns(request: RunRequest) -> None:
+    """Raises InputError for columns that were named for a source, and that its first file does not have."""
+    faults = []
+    for named in named_inputs(request):
+        there = columns_of(expand(named)[0]) if named.columns else []
+        for field, column in named.columns.items():
+            if there and column not in there and (field == "text" or field in named.places):
+                faults.append((named, field, there))
+    if faults:
+        raise _unknown_columns(faults)
+
+
+def _unknown_columns(faults: Sequence[tuple[NamedInput, str, list[str]]]) -> InputError:
+    """All of them, with the columns that there are."""
+    told = []
+    for named, field, there in faults:
+        near = get_close_matches(named.columns[field], there, 1)
+        meant = f"; did you mean `{near[0]}`?" if near else ""
+        listed = ", ".join(f"`{name}`" for name in there[:SHOWN_COLUMNS])
+        what = f"source `{named.source}` has no column `{named.columns[field]}` for `{field}`{meant} It has {listed}"
+        told.append((named.places.get(field, "--column"), what if meant else what.replace(" It has", "; it has")))
+    if len(told) == 1:
+        return InputError(told[0][1], at=told[0][0], hint="name one of these, or leave it out")
+    lines = "".join(f"\n  {at}: {what}" for at, what in told)
+    return InputError(f"{len(told)} columns are not there{lines}", hint="name one of these, or leave them out")
 
 
 def _check_asked(request: RunRequest, expression: Expression) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.request import RunRequest, local_files
+from pipelines.named_files import local_files
+from pipelines.request import RunRequest
 from storage.errors import DISK_FULL, DiskFull, is_disk_full
 
 DISK_FACTOR = 6

@@ -336,6 +336,8 @@ def write_best_recipe(plan: SearchPlan, space: Space, best: Floats) -> Path:
         stage["sources"] = {
             name: {**_without_amount(own_rows.get(name, {})), "weight": share} for name, share in shares.items()
         }
+    if plan.recipe.inputs:
+        values["inputs"] = _placed_inputs(plan.recipe)
     own = policy_folder(plan.recipe) / values["policy"]
     values["policy"] = str(own.absolute()) if own.is_file() else values["policy"]
     if load := values["tokenizer"].get("load"):
@@ -343,6 +345,14 @@ def write_best_recipe(plan: SearchPlan, space: Space, best: Floats) -> Path:
     path = plan.folder.home / BEST_FILE
     write_yaml(path, values)
     return path
+
+
+def _placed_inputs(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's inputs, for a recipe in another folder."""
+    return {
+        source: written.placed(recipe.folder).model_dump(mode="json", exclude_defaults=True)
+        for source, written in recipe.inputs.items()
+    }
 
 
 def _without_amount(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipelines.named_inputs import NamedInput, named_inputs
 from pipelines.request import RunRequest
 from sources.ingest import IngestConfig
 from sources.inputs import RawInput, expand_inputs, refuse_clashes
@@ -24,43 +25,24 @@ READERS: dict[str, Kind] = {
 
 def inputs_of(request: RunRequest) -> list[RawInput]:
     """Every raw input that the request names. Raises InputError with what is wrong about a name."""
-    found: list[RawInput] = []
-    for kind, reader in READERS.items():
-        for named in request.inputs.get(kind, ()):
-            source, path = _split_name(kind, named)
-            found.extend(_told(request, raw) for raw in expand_inputs(source, [path], kind=reader))
+    found = [raw for named in named_inputs(request) for raw in expand(named)]
     refuse_clashes(found)
     if not found:
         raise InputError("the run has no input", hint="name some: `gristmill run --web 'crawl/*.warc.gz'`")
     return found
 
 
-def _told(request: RunRequest, raw: RawInput) -> RawInput:
-    """The input with its licence, and with the columns of its source before those of all."""
-    columns = {name: column for name, column in request.columns.items() if ":" not in name}
-    own = {
-        name.partition(":")[2]: column for name, column in request.columns.items() if name.startswith(f"{raw.source}:")
-    }
-    return replace(raw, columns=tuple(sorted((columns | own).items())), licence=request.license.get(raw.source))
-
-
-def _split_name(kind: str, named: str) -> tuple[str, str]:
-    """`name=path` → (name, path); without a name the kind is the source's name, that of documents is in them."""
-    name, equals, path = named.partition("=")
-    if equals and name and "/" not in name and "?" not in name:
-        return name, path
-    if kind == "documents":
-        return "", named
-    return ("web" if kind == "wet" else kind), named
+def expand(named: NamedInput) -> list[RawInput]:
+    """The files of one named input, each with its columns and licence."""
+    columns = tuple(sorted(named.columns.items()))
+    found = expand_inputs(named.source, [named.path], kind=READERS[named.kind])
+    return [replace(raw, columns=columns, licence=named.licence) for raw in found]
 
 
 def reading_of(request: RunRequest) -> IngestConfig:
     """How the inputs are read."""
     megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
-    return IngestConfig(
-        part_bytes=int(megabytes * 1_000_000),
-        extraction=request.extraction,
-    )
+    return IngestConfig(part_bytes=int(megabytes * 1_000_000), extraction=request.extraction)
 
 
 def labelled_sources(request: RunRequest) -> dict[str, list[str]]:
@@ -75,7 +57,7 @@ def labelled_sources(request: RunRequest) -> dict[str, list[str]]:
 
 def named_sources(request: RunRequest) -> set[tuple[str, str]]:
     """(kind, source) of the inputs."""
-    return {(kind, _split_name(kind, path)[0]) for kind, paths in request.inputs.items() for path in paths}
+    return {(named.kind, named.source) for named in named_inputs(request)}
 
 
 def bucket_sources_of(request: RunRequest) -> list[str]:

@@ -1,29 +1,18 @@
-"""A run's request: what a person asked for, in one frozen value that a command line, a deployment and a test all make.
-
-`quick_identity` reads no input, only names, sizes and modification times: it is how a finished run is recognised in
-well under a second, before Prefect or Ray starts. Stages never rely on it: they hash what they read.
-"""
+"""A run's request: what a person asked for, in one frozen value that command lines, deployments and tests all make."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mixtures.inputs import KINDS
 from storage.errors import InputError
-from storage.identity import fingerprint, hash_file
-from storage.manifests import MANIFEST
-from storage.stage import package_versions
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("web", "wet", "encyclopedia", "jsonl", "parquet", "dataset", "documents")
-"""Options of `gristmill run`; the first three also name the source that their documents come from by default."""
 
 REQUEST_FILE = "run.json"
 
@@ -33,11 +22,12 @@ class RunRequest:
     """Everything that decides a run's result, and where it runs.
 
     `inputs` maps a kind to paths, globs or URLs, each optionally as `name=path` (a dataset's may go on with
-    `?subset=…&split=…&revision=…`); without any, the embedded sample is taken. `recipe` and `policy` are paths or the
-    names of shipped ones; `policy` None means the recipe's. `bucket_sources` names the sources whose text sets the
-    quality buckets (none: all, without labels all but the encyclopedia). `rewrite` names rewrites in their order, each
-    `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of every run.
-    `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
+    `?subset=…&split=…&revision=…`); the recipe's inputs are read besides, and without any the embedded sample is taken.
+    `columns` says which column is a field (`text`, or `forum:text` for one source), `license` a source's. `recipe` and
+    `policy` are paths or the names of shipped ones; `policy` None means the recipe's. `bucket_sources` names the
+    sources whose text sets the quality buckets (none: all, without labels all but the encyclopedia). `rewrite` names
+    rewrites in their order, each `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of
+    every run. `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
     `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
     `semantic`: pairs of documents are looked for whose vectors have at least this cosine (None: none are).
     `sign_on`: whether signatures are made on GPUs, where the cluster has any; they are the same to the bit.
@@ -149,72 +139,3 @@ def saved_request(root: Path) -> RunRequest:
             at=str(root / REQUEST_FILE),
             hint="run again with a new `--out`",
         ) from error
-
-
-def local_files(request: RunRequest) -> list[Path]:
-    """The local files among the inputs, globs expanded, in order; URLs are left out."""
-    from glob import glob
-
-    found: list[Path] = []
-    for kind in sorted(request.inputs):
-        for named in request.inputs[kind]:
-            path = _local_path(kind, named)
-            if "://" not in path:
-                names = sorted(glob(os.path.expanduser(path), recursive=True))
-                found.extend(Path(name) / (MANIFEST if kind == "documents" else "") for name in names)
-    return [path for path in found if path.exists()]
-
-
-def _local_path(kind: str, named: str) -> str:
-    """What of `[name=]path` may be a local file: without the options of a dataset, or of an index of captures."""
-    before, _, index = named.partition("cdx:")
-    if index and (not before or before.endswith("=")):
-        return index.partition("?base=")[0]
-    return (named.split("?")[0] if kind == "dataset" else named).split("=", 1)[-1]
-
-
-def _matching(named: Sequence[str]) -> list[Path]:
-    """The local files of `[name=]path` globs, in order."""
-    from glob import glob
-
-    return [Path(name) for item in named for name in sorted(glob(os.path.expanduser(item.split("=", 1)[-1])))]
-
-
-def _named_files(request: RunRequest) -> list[Path]:
-    """The files that options name, and those right in folders that they name: models, labels, lists, a preset.
-
-    An option may hold a path among other words (`NAME=MODEL:clip=0..5`), so each of its words is tried.
-    """
-    skipped = {"inputs", "benchmarks", "out", "columns", "license", "benchmark_fields"}
-    texts = list(_texts([value for name, value in request.to_json().items() if name not in skipped]))
-    words = sorted({word for text in texts for word in (text, *re.split("[=:,]", text)) if word})
-    places = [path for path in (Path(word).expanduser() for word in words) if path.exists()]
-    around = {request.root, *request.root.parents}
-    folders = [path for path in places if path.is_dir() and path.absolute() not in around]
-    found = [path for path in places if path.is_file()]
-    return found + [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
-
-
-def quick_identity(request: RunRequest, yaml_files: Sequence[Path]) -> str:
-    """32 hex digits of the request, the sizes and times of the files it names, its YAML files and the versions here."""
-    where = {"sign_on", "out", "ray_address", "workers", "train_processes"}
-    asked = {name: value for name, value in request.to_json().items() if name not in where}
-    files = [*local_files(request), *_matching(request.benchmarks), *_named_files(request)]
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return fingerprint(
-        {
-            "request": asked,
-            "inputs": [[name, size, time] for name, size, time in stats],
-            "yaml": [hash_file(path) for path in yaml_files if path.is_file()],
-            "versions": package_versions(("gristmill", "ray", "prefect", "torch", "duckdb")),
-            "python": list(sys.version_info[:2]),
-        }
-    )

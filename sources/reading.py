@@ -13,14 +13,12 @@ from typing import Literal, get_args
 
 from sources.text import normalise_line, normalise_text
 from storage.errors import InputError
-from storage.schema import DETAIL_LIMIT, OF_PAGES, Document, Failure
+from storage.schema import DETAIL_LIMIT, FIELDS, Document, Failure
 
 STAGE = "ingest"
 Extraction = Literal["best", "fast", "union"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
-FIELDS = ("text", "title", "url", "date", "id", "licence", *OF_PAGES)
-"""What a column of a table may be: the text, what a document has besides, and what its page says of itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

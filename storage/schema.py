@@ -50,6 +50,9 @@ FAILURES = pa.schema(
 OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark")
 """The columns of DOCUMENTS that hold what a page says of itself."""
 
+FIELDS = ("text", "title", "url", "date", "id", "licence", *OF_PAGES)
+"""What a column of a table may be: the text, what a document has besides, and what its page says of itself."""
+
 DETAIL_LIMIT = 500
 
 

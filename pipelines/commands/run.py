@@ -14,8 +14,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from mixtures.inputs import KINDS
 from pipelines.disk import explain_full_disk, free_bytes, input_bytes, missing_bytes, require_disk
-from pipelines.request import KINDS, ROOT, RunRequest, quick_identity
+from pipelines.named_files import quick_identity
+from pipelines.named_inputs import named_inputs
+from pipelines.request import ROOT, RunRequest
 from pipelines.run_folder import RunFolder
 from storage.commit import write_atomically
 from storage.errors import InputError, ResourceError, disk_errors
@@ -134,7 +137,7 @@ def _finished(folder: RunFolder, request: RunRequest, identity: str) -> dict[str
 
 def _with_sample(request: RunRequest, console: Console) -> RunRequest:
     """The request with the embedded sample as its inputs, where it names none."""
-    if request.inputs:
+    if named_inputs(request):
         return request
     from pipelines.sample import with_sample
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from pipelines.named_inputs import named_inputs
 from pipelines.request import ROOT, RunRequest
 from pipelines.sample.prepare import Progress, prepare_samples
 
@@ -14,7 +15,7 @@ PART_MEGABYTES = 1.0
 
 def with_sample(request: RunRequest, progress: Progress | None = None, folder: Path = SAMPLE_FOLDER) -> RunRequest:
     """The request itself where it names inputs; else the same with the sample's files."""
-    if request.inputs:
+    if named_inputs(request):
         return request
     paths = prepare_samples(folder, progress)
     return dataclasses.replace(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sources.reading import FIELDS, Place, RawInput, ReadConfig, Reading, parse_time
+from sources.reading import Place, RawInput, ReadConfig, Reading, parse_time
 from storage.identity import offset_doc_id, record_doc_id
-from storage.schema import encode
+from storage.schema import FIELDS, encode
 
 
 class RowReader:

@@ -19,12 +19,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from mixtures.inputs import KINDS
 from mixtures.policy import SHIPPED as POLICIES
 from mixtures.policy import load_policy
 from mixtures.recipe import SHIPPED as RECIPES
 from mixtures.recipe import load_recipe
 from pipelines.cli import cli
-from pipelines.request import KINDS, RunRequest
+from pipelines.request import RunRequest
 from trainer.settings import PRESETS, load_preset
 
 MACHINE_OPTIONS = {

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipelines.commands.run import _yaml_files
-from pipelines.request import RunRequest, quick_identity
+from pipelines.named_files import quick_identity
+from pipelines.request import RunRequest
 
 RECIPE = "policy: {policy}\ntokenizer: {tokenizer}\n"
 

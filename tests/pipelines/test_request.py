@@ -6,8 +6,9 @@ import dataclasses
 import os
 from pathlib import Path
 
+from pipelines.named_files import local_files, quick_identity
 from pipelines.raw_inputs import inputs_of
-from pipelines.request import RunRequest, local_files, quick_identity
+from pipelines.request import RunRequest
 from sources.inputs import identity_of
 
 

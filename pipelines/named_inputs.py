@@ -1,0 +1,87 @@
+"""The inputs that a request names, by its options and by its recipe, with how each is to be read.
+
+What is said nearer to an input wins: an option for its source, then the recipe, then an option for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mixtures.inputs import KINDS, TABLES, RecipeInput
+from mixtures.recipe import Recipe, load_recipe
+from pipelines.request import RunRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedInput:
+    """A path, glob or URL of a kind and a source (empty: the documents say it), and what is read as what.
+
+    `places` says where a column was written for this very source: `my.yaml:7`, or the option.
+    """
+
+    kind: str
+    source: str
+    path: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+def named_inputs(request: RunRequest) -> list[NamedInput]:
+    """All of them, by kind. Raises RecipeError for a recipe that is none."""
+    found = [*_of_options(request), *_of_recipe(request, load_recipe(request.recipe))]
+    return sorted(found, key=lambda named: KINDS.index(named.kind))
+
+
+def _of_options(request: RunRequest) -> Iterator[NamedInput]:
+    for kind, paths in request.inputs.items():
+        for named in paths:
+            source, path = _split_name(kind, named)
+            yield _named(request, kind, source, path, {}, {}, None)
+
+
+def _split_name(kind: str, named: str) -> tuple[str, str]:
+    """`name=path` → (name, path); without a name the kind is the source's name, that of documents is in them."""
+    name, equals, path = named.partition("=")
+    if equals and name and "/" not in name and "?" not in name:
+        return name, path
+    if kind == "documents":
+        return "", named
+    return ("web" if kind == "wet" else kind), named
+
+
+def _of_recipe(request: RunRequest, recipe: Recipe) -> Iterator[NamedInput]:
+    for source, written in recipe.inputs.items():
+        places = {name: recipe.at("inputs", source, "columns", name) for name in written.columns}
+        yield from _of_source(request, source, written.placed(recipe.folder), places)
+
+
+def _of_source(
+    request: RunRequest, source: str, written: RecipeInput, places: Mapping[str, str]
+) -> Iterator[NamedInput]:
+    for kind, path in written.named():
+        yield _named(request, kind, source, path, written.columns, places, written.licence)
+
+
+def _named(
+    request: RunRequest,
+    kind: str,
+    source: str,
+    path: str,
+    columns: Mapping[str, str],
+    places: Mapping[str, str],
+    licence: str | None,
+) -> NamedInput:
+    """An input with the options for all before what the recipe says, and those for its source behind it."""
+    given = request.columns if kind in TABLES else {}
+    of_all = {name: column for name, column in given.items() if ":" not in name}
+    own = {name.rpartition(":")[2]: column for name, column in given.items() if name.startswith(f"{source}:")}
+    return NamedInput(
+        kind=kind,
+        source=source,
+        path=path,
+        columns={**of_all, **(columns if kind in TABLES else {}), **own},
+        licence=request.license.get(source, licence),
+        places={**places, **{name: f"--column {source}:{name}={column}" for name, column in own.items()}},
+    )
