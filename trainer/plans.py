@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from trainer.checkpoints.parents import find_parent
 from trainer.compute import choose_precision
 from trainer.data.mixture import TOKENIZER_FILE, VOCABULARY_FILE, Mixture
 from trainer.models.contract import ModelConfig
-from trainer.models.kinds import build_model, count_parameters
+from trainer.models.kinds import DEFAULT_KIND, build_model, count_parameters, find_kind
 from trainer.parallel.layout import Layout, plan_layout
 from trainer.parallel.world import World
 from trainer.schedules import effective_steps
@@ -88,9 +88,9 @@ def make_plan(mixture: Mixture, preset: Preset, world: World) -> Plan:
 def is_finished(out: Path, plan: Plan) -> bool:
     """The last step's checkpoint and its evaluation are there, and belong to this plan."""
     try:
-        same_plan = json.loads((out / RUN_FILE).read_bytes()) == plan.row()
+        same_plan = completed(json.loads((out / RUN_FILE).read_bytes())) == plan.row()
         evaluated = json.loads((out / EVALUATION_FILE).read_bytes())["step"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, ModelError):
         return False
     return bool(same_plan and evaluated == plan.steps == read_tracker(out))
 
@@ -111,8 +111,8 @@ def claim_folder(out: Path, plan: Plan, mixture: Mixture) -> None:
 
 def _refuse_another(path: Path, plan: Plan) -> None:
     try:
-        before, now = _flat(json.loads(path.read_bytes())), _flat(plan.row())
-    except (ValueError, AttributeError) as error:
+        before, now = _flat(completed(json.loads(path.read_bytes()))), _flat(plan.row())
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise DatasetError(f"not a run's plan: {error}", at=str(path), hint="choose another `--out`") from error
     changed = [f"    {key}: {before.get(key)} there, {now[key]} now" for key in now if before.get(key) != now[key]]
     if changed:
@@ -121,6 +121,22 @@ def _refuse_another(path: Path, plan: Plan) -> None:
             at=str(path.parent),
             hint="give the same settings to resume it, or another folder with `--out`",
         )
+
+
+def completed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan as it was written, with the defaults of what its version did not know: a new setting's changes nothing."""
+    model, training = row["model"], row["training"]
+    outcomes = [item for item in fields(TrainingConfig) if item.metadata["outcome"]]
+    return {
+        **_defaults(fields(Plan)),
+        **row,
+        "model": {**_defaults(fields(find_kind(model.get("kind", DEFAULT_KIND)).config)), **model},
+        "training": {**_defaults(outcomes), **training},
+    }
+
+
+def _defaults(items: Iterable[Field[Any]]) -> dict[str, Any]:
+    return {item.name: item.default for item in items if item.name != "layout" and item.default is not MISSING}
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -112,6 +112,18 @@ def test_the_average_is_the_mean_of_the_weights_and_a_checkpoint_like_others(
     assert main(["resume", str(tmp_path / "soup")]) == 2
 
 
+def test_branches_of_one_run_have_names_of_their_own(first_stage: Path, mixture_folder: Path, tmp_path: Path) -> None:
+    """Each anneal without a number gets one, wherever it starts from in the run, and keeps it when it goes on."""
+    start = Path(shutil.copytree(first_stage, tmp_path / "long"))
+    data = ["--data", str(mixture_folder), "--steps", "2"]
+    for name, step in (("a", 16), ("b", 16), ("c", 8), ("b", 16)):
+        words = ["--from", str(start / f"iter_{step:07d}"), "--out", str(tmp_path / name), "--learning-rate", "1e-4"]
+        assert main(["anneal", *words, *data]) == 0
+    names = [one.row.name for one in list_checkpoints([tmp_path]) if one.row.stage == 2]
+    assert names == [f"stage2{branch}-step2-tokens1K" for branch in ("", "-ingredient2", "-ingredient3")]
+    assert resolve(f"{tmp_path}/stage2-ingredient2-step2-tokens1K") == tmp_path / "b/iter_0000002"
+
+
 def test_weights_of_an_average_count_relative_to_each_other(ingredients: Path, tmp_path: Path) -> None:
     folders = [ingredients / f"ingredient{number}/iter_0000008" for number in (1, 2)]
     soup = open_checkpoint(cook_soup(folders, tmp_path / "soup", [1, 3])).model()

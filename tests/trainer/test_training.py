@@ -118,6 +118,26 @@ def test_another_plan_is_refused_with_all_that_differs(
     assert "training.steps: 150 there, 140 now" in told and "training.learning_rate: 0.01 there, 0.5 now" in told
 
 
+def test_a_run_of_a_version_that_knew_less_goes_on(
+    mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
+) -> None:
+    """What its `run.json` does not know is as if it had been told the default; another value is another plan."""
+    preset = make_preset(steps=4, save_every=2)
+    train(mixture_folder, preset, tmp_path / "out", tell=silent)
+    plan = tmp_path / "out/run.json"
+    row = json.loads(plan.read_text())
+    del row["parent"], row["training"]["z_loss"], row["model"]["qk_norm"], row["model"]["kind"]
+    plan.write_text(json.dumps(row))
+    told: list[str] = []
+    train(mixture_folder, preset, tmp_path / "out", tell=told.append)
+    assert told == [f"finished already: 4 steps in {tmp_path / 'out'}"]
+    (tmp_path / "out/evaluation.json").unlink()
+    train(mixture_folder, preset, tmp_path / "out", tell=silent)
+    plan.write_text(json.dumps(row))
+    with pytest.raises(DatasetError, match="training.z_loss: 0.0 there, 0.001 now"):
+        train(mixture_folder, make_preset(steps=4, save_every=2, z_loss=1e-3), tmp_path / "out", tell=silent)
+
+
 def test_a_damaged_last_checkpoint_is_told_and_replayed(
     mixture_folder: Path, tmp_path: Path, make_preset: MakePreset
 ) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,37 @@ def follow(row: Row, at: Path, out: Path, *, weight: float = 1.0) -> Parent:
     return Parent(name=row.name, identity=row.identity, path=path, weight=weight)
 
 
+def find_branch(out: Path, parent: Path, stage: int) -> int | None:
+    """The ingredient of a run from the checkpoint folder `parent`, so that no two of its branches have one name.
+
+    None for the first, then 2 and on; a run that was started before keeps its own. Branches are looked for in the
+    folders beside `out` and beside the parent's run.
+    """
+    if (out / ORIGIN_FILE).is_file():
+        return read_origin(out).ingredient
+    folders = {one.resolve() for place in (out, parent.parent) for one in place.resolve().parent.iterdir()}
+    origins = {folder: _origin_of(folder) for folder in folders}
+    taken = {
+        origin.ingredient or 1
+        for folder, origin in origins.items()
+        if origin.kind == "training" and origin.stage == stage and parent.parent.resolve() in _parents(folder, origin)
+    }
+    return next(number for number in count(2) if number not in taken) if taken else None
+
+
+def _origin_of(folder: Path) -> Origin:
+    """That of a neighbour, which may be anything: a damaged one is its own matter."""
+    try:
+        return read_origin(folder)
+    except DatasetError:
+        return Origin()
+
+
+def _parents(folder: Path, origin: Origin) -> set[Path]:
+    """The folders of the runs that the run in `folder` comes from."""
+    return {(folder / parent.path).resolve().parent for parent in origin.parents}
+
+
 def write_origin(out: Path, origin: Origin) -> None:
     write_atomically(out / ORIGIN_FILE, (json.dumps(asdict(origin), indent=1) + "\n").encode())
 
@@ -49,7 +81,7 @@ def read_origin(out: Path) -> Origin:
     try:
         values = json.loads(path.read_bytes())
         return Origin(**{**values, "parents": tuple(Parent(**parent) for parent in values["parents"])})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Origin()
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DatasetError(

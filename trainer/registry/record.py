@@ -13,7 +13,7 @@ from storage.errors import ModelError
 from storage.identity import fingerprint
 from trainer.checkpoints.folders import STATE_FILE, find_checkpoint
 from trainer.registry.names import name_checkpoint
-from trainer.registry.origin import Origin, follow, read_origin, write_origin
+from trainer.registry.origin import Origin, find_branch, follow, read_origin, write_origin
 from trainer.registry.rows import Row, now, read_row, write_row
 from trainer.schedules import learning_rate_at
 from trainer.settings import TrainingConfig
@@ -27,9 +27,10 @@ def record_origin(out: Path, plan: Plan, data: Path) -> None:
     config = plan.training
     parent = _parent_folder(Path(config.init_from)) if config.init_from else None
     row = row_of(parent) if parent else None
+    stage = config.stage or (row.stage + 1 if row else 1)
     origin = Origin(
-        stage=config.stage or (row.stage + 1 if row else 1),
-        ingredient=config.ingredient or None,
+        stage=stage,
+        ingredient=config.ingredient or (find_branch(out, parent, stage) if parent else None),
         parents=() if row is None or parent is None else (follow(row, parent, out),),
         tokens_before=row.tokens_in_all if row else 0,
         data=os.path.relpath(data.resolve(), out.resolve()),
