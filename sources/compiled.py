@@ -1,8 +1,8 @@
 """How the readers' kernels are compiled: without the interpreter lock, kept on disk for the next process.
 
 They allocate nothing and return no array: counting references of arrays at every call of a piece costs more than the
-piece. Pieces may stand in another file of the same folder, and numba notices changes in a kernel's own file alone: so
-the kernels of each state of a folder's sources are kept apart.
+piece. Pieces may stand in another file of the same folder or in `sources/utf8.py`, and numba notices changes in a
+kernel's own file alone: so the kernels of each state of those sources are kept apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def kernel(function: Function) -> Function:
 
 def _folder_of(function: Callable[..., Any]) -> Path:
     folder = Path(function.__code__.co_filename).parent
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
+    files = [*sorted(folder.glob("*.py")), Path(__file__).with_name("utf8.py")]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     return _KERNELS / f"{folder.name}-{state.hexdigest()[:16]}"
 
 

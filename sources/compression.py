@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 from fastwarc.stream_io import Lz4Reader
 
-from sources.dumps.bzip2 import Bzip2
+from sources.dumps.bzip2 import Bzip2, JoinedBzip2
 
 CHUNK_BYTES = 1 << 16
 _ZSTD_FEED_BYTES = 256
@@ -169,13 +169,15 @@ class Plain:
         return data
 
 
-_CODECS: tuple[tuple[bytes, Callable[[], Decompressor]], ...] = (
+Codecs = tuple[tuple[bytes, Callable[[], Decompressor]], ...]
+_CODECS: Codecs = (
     (b"\x1f\x8b\x08", Gzip),
     (b"BZh", Bzip2),
     (b"\x28\xb5\x2f\xfd", Zstd),
     (b"\x04\x22\x4d\x18", Lz4),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=1 << 30)),
 )
+_JOINED_CODECS: Codecs = tuple((magic, JoinedBzip2 if make is Bzip2 else make) for magic, make in _CODECS)
 _ANY_MAGIC = re.compile(b"|".join(re.escape(magic) for magic, _ in _CODECS))
 _LONGEST_MAGIC = max(len(magic) for magic, _ in _CODECS)
 _ERRORS = (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError, zstandard.ZstdError, MemoryError)
@@ -263,18 +265,23 @@ class Frame:
             self.end = self._file.position
         return piece
 
+    @property
+    def last_stream(self) -> int:
+        """Where, in the file, the last of the frame's joined streams begins that was read."""
+        return self.offset + (self._codec.begun if isinstance(self._codec, Bzip2) else 0)
+
     def _damaged(self, reason: str, detail: str) -> DamagedFrame:
-        self.damage = DamagedFrame(self.offset, reason, detail)
+        self.damage = DamagedFrame(self.last_stream, reason, detail)
         return self.damage
 
 
-def frames(raw: BinaryIO) -> Iterator[Frame | DamagedFrame]:
+def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedFrame]:
     """Every frame of a file, in order. Read each to its end, or let DamagedFrame out of `read` be what ends it.
 
     Bytes between frames that are none come as a DamagedFrame of their own; zero padding is passed over.
     """
     file = Input(raw)
-    make = _codec_at(file)
+    make = _codec_at(file, codecs)
     if make is None and not _is_binary(file.peek(_HEAD_BYTES)):
         yield Frame(file, Plain)
         return
@@ -282,14 +289,14 @@ def frames(raw: BinaryIO) -> Iterator[Frame | DamagedFrame]:
         if make is None:
             start = file.position
             yield DamagedFrame(start, "damaged", "bytes that are no compressed frame")
-            make = _resynchronise(file, start)
+            make = _resynchronise(file, start, codecs)
         else:
             frame = Frame(file, make)
             yield frame
             whole = frame.end is not None or _drain(frame)
-            make = _codec_at(file) if whole else _resynchronise(file, frame.offset + 1)
+            make = _codec_at(file, codecs) if whole else _resynchronise(file, frame.last_stream + 1, codecs)
             if whole and make is None and _skip_padding(file):
-                make = _codec_at(file)
+                make = _codec_at(file, codecs)
                 continue
         if make is None:
             return
@@ -301,9 +308,9 @@ def _is_binary(head: bytes) -> bool:
     return controls > _BINARY_SHARE * len(head)
 
 
-def _codec_at(file: Input) -> Callable[[], Decompressor] | None:
+def _codec_at(file: Input, codecs: Codecs) -> Callable[[], Decompressor] | None:
     start = file.peek(_LONGEST_MAGIC)
-    return next((make for magic, make in _CODECS if start.startswith(magic)), None)
+    return next((make for magic, make in codecs if start.startswith(magic)), None)
 
 
 def _drain(frame: Frame) -> bool:
@@ -325,7 +332,7 @@ def _skip_padding(file: Input) -> bool:
     return False
 
 
-def _resynchronise(file: Input, start: int) -> Callable[[], Decompressor] | None:
+def _resynchronise(file: Input, start: int, codecs: Codecs) -> Callable[[], Decompressor] | None:
     """Move to the next frame at or after `start` whose first bytes decompress; None if there is none.
 
     A three-byte magic occurs by chance every 16 MB, hence the probe.
@@ -333,7 +340,7 @@ def _resynchronise(file: Input, start: int) -> Callable[[], Decompressor] | None
     file.seek(start)
     while (found := _find_magic(file)) is not None:
         file.seek(found)
-        make = _codec_at(file)
+        make = _codec_at(file, codecs)
         if make and _begins_well(Frame(file, make)):
             file.seek(found)
             return make
@@ -369,7 +376,7 @@ class Gap:
 
 def stream(raw: BinaryIO) -> Iterator[bytes | Gap]:
     """The decompressed bytes of all frames as one stream of pieces, with a Gap where a frame was damaged."""
-    for frame in frames(raw):
+    for frame in frames(raw, _JOINED_CODECS):
         if isinstance(frame, DamagedFrame):
             yield Gap(frame)
             continue

@@ -22,6 +22,8 @@ SELECTORS = 18_002
 LENGTH, _ORIGIN, CHECKSUM = 0, 1, 2
 SUM = 4
 _MAX_LENGTH = 20
+_FRONT = 8
+"""Bytes used last are held in one number, the first of them lowest: nine in ten symbols mean one of these."""
 _TRUNCATED, _DAMAGED = -1, -2
 _AT, _PREVIOUS, _RUN, _REPEATS = 0, 1, 2, 3
 
@@ -42,6 +44,9 @@ def _checksum_table() -> Chains:
 
 
 _CRC = _checksum_table()
+_SECOND_BYTE = np.zeros(256, np.uint8)
+_SECOND_BYTE[[magic >> (32 + shift) & 255 for magic in (BLOCK_MAGIC, END_MAGIC) for shift in range(8)]] = 1
+"""Whether a magic that begins in the byte before, at any of its bits, has this byte."""
 
 
 @kernel
@@ -55,30 +60,29 @@ def bits_at(data: Bytes, bit: int, count: int) -> Scalar:
 @kernel
 def find_magic(data: Bytes, bit: int) -> int:
     """The next place at or after `bit` where a block or the end of the stream begins, -1 if none is there."""
-    window: Scalar = 0
-    mask = (1 << 48) - 1
-    count = 0
-    for i in range(bit >> 3, len(data)):
-        window = (window << 8 | np.int64(data[i])) & ((1 << 56) - 1)
-        count += 1
-        if count < 7:
-            if count == 6 and window & mask in (BLOCK_MAGIC, END_MAGIC) and (i - 5) * 8 >= bit:
-                return (i - 5) * 8
+    size = len(data)
+    for i in range((bit >> 3) + 1, size):
+        if not _SECOND_BYTE[data[i]]:
             continue
+        window: Scalar = 0
+        for k in range(i - 1, i + 6):
+            window = window << 8 | (np.int64(data[k]) if k < size else 0)
         for shift in range(8):
-            found = window >> shift & mask
-            if found == BLOCK_MAGIC or found == END_MAGIC:
-                at = (i + 1) * 8 - 48 - shift
-                if at >= bit:
-                    return at
+            found = window >> (8 - shift) & ((1 << 48) - 1)
+            at = (i - 1) * 8 + shift
+            if (found == BLOCK_MAGIC or found == END_MAGIC) and at >= bit and at + 48 <= size * 8:
+                return at
     return -1
 
 
 @kernel
 def read_block(
-    data: Bytes, bit: int, chain: Chains, facts: Numbers, tables: NDArray[np.int32], scratch: Numbers
-) -> int:
-    """The bit after a block whose magic ends at `bit`: its chain, length, origin and checksum; negative if it is none.
+    data: Bytes, bit: int, ahead: Chains, back: Chains, sorted_bytes: Bytes, facts: Numbers, tables: NDArray[np.int32],
+    scratch: Numbers,
+) -> int:  # fmt: skip
+    """The bit after a block whose magic ends at `bit`: its chains, length, origin and checksum; negative if it is none.
+
+    An entry of `ahead` is a byte and above it where the one after it is, an entry of `back` where the one before it is.
 
     `scratch` holds selectors, then 1,024 numbers each: the order of bytes, counts, and the code's limits.
     """
@@ -121,7 +125,7 @@ def read_block(
             return bit
     counts = scratch[SELECTORS + 1024 : SELECTORS + 2048]
     bit = _read_symbols(
-        data, bit, symbols, min(selectors, 18_002), tables, scratch, order, counts, limits, chain, facts
+        data, bit, symbols, min(selectors, 18_002), tables, scratch, order, counts, limits, sorted_bytes, facts
     )
     if bit < 0:
         return bit
@@ -132,11 +136,12 @@ def read_block(
     for i in range(256):
         total, counts[i] = total + counts[i], total
     for i in range(length):
-        byte = chain[i] & np.uint32(255)
+        byte = np.uint32(sorted_bytes[i])
         at = counts[byte]
         counts[byte] = at + 1
-        chain[at] |= np.uint32(i << 8)
-    facts[_ORIGIN] = chain[origin] >> np.uint32(8)
+        ahead[at] = np.uint32(i << 8) | byte
+        back[i] = np.uint32(at << 8) | byte
+    facts[_ORIGIN] = origin
     return bit
 
 
@@ -231,9 +236,9 @@ def _read_code(data: Bytes, bit: int, size: int, symbols: int, table: NDArray[np
 @part
 def _read_symbols(
     data: Bytes, bit: int, symbols: int, selectors: int, tables: NDArray[np.int32], scratch: Numbers, order: Numbers,
-    counts: Numbers, limits: Numbers, chain: Chains, facts: Numbers,
+    counts: Numbers, limits: Numbers, sorted_bytes: Bytes, facts: Numbers,
 ) -> Scalar:  # fmt: skip
-    """The block's bytes in their sorted order, into `chain`; how often each is there, into `counts`."""
+    """The block's bytes in their sorted order; how often each is there, into `counts`."""
     counts[:256] = 0
     at, size = bit >> 3, len(data)
     if at >= size:
@@ -246,15 +251,18 @@ def _read_symbols(
     length: Scalar = 0
     symbol: Scalar = 0
     byte: Scalar = 0
+    front: Scalar = 0
+    for i in range(_FRONT):
+        front |= order[i] << (8 * i)
     last = symbols + 1
-    capacity = len(chain)
+    capacity = len(sorted_bytes)
     for k in range(selectors):
         group = scratch[k]
         for _ in range(50):
-            while held <= 40:
-                window = window << 8 | (np.int64(data[at]) if at < size else 0)
-                at += 1
-                held += 8
+            if held < _MAX_LENGTH:
+                window = window << 32 | _four_bytes(data, at, size)
+                at += 4
+                held += 32
             entry = np.int64(tables[group, window >> (held - TABLE_BITS)])
             if entry:
                 length = entry & 31
@@ -281,10 +289,10 @@ def _read_symbols(
             if run:
                 if n + run > capacity:
                     return _DAMAGED
-                byte = order[0]
+                byte = front & 255
                 counts[byte] += run
                 for i in range(n, n + run):
-                    chain[i] = byte
+                    sorted_bytes[i] = byte
                 n += run
                 run = 0
                 weight = 1
@@ -293,56 +301,54 @@ def _read_symbols(
                 return at * 8 - held
             if n == capacity:
                 return _DAMAGED
-            rank = symbol - 1
-            byte = order[rank]
-            while rank > 0:
-                order[rank] = order[rank - 1]
-                rank -= 1
-            order[0] = byte
+            if symbol <= _FRONT:
+                shift = 8 * (symbol - 1)
+                byte = front >> shift & 255
+                front = front >> shift >> 8 << 8 << shift | (front & ((1 << shift) - 1)) << 8 | byte
+            else:
+                rank = symbol - 1
+                byte = order[rank]
+                while rank > _FRONT:
+                    order[rank] = order[rank - 1]
+                    rank -= 1
+                order[_FRONT] = front >> 56 & 255
+                front = front << 8 | byte
             counts[byte] += 1
-            chain[n] = byte
+            sorted_bytes[n] = byte
             n += 1
     return _DAMAGED
 
 
-@kernel
-def follow_chains(chains: Chains, plain: NDArray[np.uint8], facts: Numbers, lanes: int) -> None:
-    """Each lane's bytes in their order.
+@piece
+def _four_bytes(data: Bytes, at: int, size: int) -> Scalar:
+    """The next 32 bits; behind the end there are zeros."""
+    value: Scalar = 0
+    for i in range(at, at + 4):
+        value = value << 8 | (np.int64(data[i]) if i < size else 0)
+    return value
 
-    All lanes go on to the end of the longest: a chain is a ring, and what is written behind a block's end is not read.
-    Lanes without a block stay where they are.
+
+@kernel
+def follow_chains(
+    ahead: Chains, back: Chains, plain: NDArray[np.uint8], facts: Numbers, lanes: int, ends: NDArray[np.uint32]
+) -> None:
+    """Each lane's bytes in their order, from both ends to the middle; `ends` has two places a lane.
+
+    All lanes go on to the middle of the longest: a chain is a ring, and what is written outside of a block (below
+    its first byte: at the end of its row) is not read.
     """
     longest = 0
     for lane in range(lanes):
-        longest = max(longest, facts[lane, 0])
-    for lane in range(lanes, LANES):
-        chains[lane, 0] = 0
-        facts[lane, 1] = 0
-    a: Scalar = np.uint32(facts[0, 1])
-    b: Scalar = np.uint32(facts[1, 1])
-    c: Scalar = np.uint32(facts[2, 1])
-    d: Scalar = np.uint32(facts[3, 1])
-    e: Scalar = np.uint32(facts[4, 1])
-    f: Scalar = np.uint32(facts[5, 1])
-    g: Scalar = np.uint32(facts[6, 1])
-    h: Scalar = np.uint32(facts[7, 1])
-    for i in range(longest):
-        a = _step(chains[0], plain[0], a, i)
-        b = _step(chains[1], plain[1], b, i)
-        c = _step(chains[2], plain[2], c, i)
-        d = _step(chains[3], plain[3], d, i)
-        e = _step(chains[4], plain[4], e, i)
-        f = _step(chains[5], plain[5], f, i)
-        g = _step(chains[6], plain[6], g, i)
-        h = _step(chains[7], plain[7], h, i)
-
-
-@piece
-def _step(chain: Chains, plain: Bytes, at: Scalar, i: int) -> Scalar:
-    """One byte of one lane, and where its next one is."""
-    entry = chain[at]
-    plain[i] = entry & np.uint32(255)
-    return entry >> np.uint32(8)
+        longest = max(longest, facts[lane, LENGTH])
+        ends[lane, 0] = ends[lane, 1] = facts[lane, _ORIGIN]
+    for i in range((longest + 1) // 2):
+        for lane in range(lanes):
+            entry = ahead[lane, ends[lane, 0]]
+            plain[lane, i] = entry & np.uint32(255)
+            ends[lane, 0] = entry >> np.uint32(8)
+            entry = back[lane, ends[lane, 1]]
+            plain[lane, facts[lane, LENGTH] - 1 - i] = entry & np.uint32(255)
+            ends[lane, 1] = entry >> np.uint32(8)
 
 
 @kernel

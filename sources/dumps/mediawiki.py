@@ -7,8 +7,8 @@ revision ids (`page`: "12/3456") and the page's place in the decompressed XML; i
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from urllib.parse import quote
 
@@ -46,7 +46,7 @@ class _PageReader:
 
     def __init__(self, raw: RawInput, config: ReadConfig, head: bytes) -> None:
         self._raw = raw
-        self._config = config
+        self._namespaces = frozenset(map(str, config.namespaces))
         self._licence = raw.licence
         base = _BASE.search(head)
         self._url_base = _decode(base[1]).rpartition("/")[0] + "/" if base else None
@@ -60,34 +60,33 @@ class _PageReader:
         self._plain_text = PlainText(site)
 
     def read(self, page: XmlPage) -> Reading:
-        element = page.element
-        title = element.findtext("title") or ""
-        revisions = element.findall("revision")
         place = Place(self._raw.source, self._raw.name, page.offset, page.length)
-        page_id = (element.findtext("id") or "").strip()
-        if not page_id or not revisions:
-            return place.failure("bad_page", "the page has no id or no revision", item=title or None)
-        revision = revisions[-1]
-        if unwanted := self._why_unwanted(element, revision, page.text):
+        if not page.page_id:
+            return place.failure("bad_page", "the page has no id or no revision", item=page.title or None)
+        if unwanted := self._why_unwanted(page):
             return Skipped(unwanted)
-        revision_id = (revision.findtext("id") or "").strip()
-        place = Place(self._raw.source, self._raw.name, page.offset, page.length, f"{page_id}/{revision_id}")
+        try:
+            text = page.read_text()
+        except ValueError as error:
+            return place.failure("bad_xml", str(error), item=page.title or None)
+        if len(text) < _REDIRECT_BYTES and _REDIRECT.match(text.decode()):
+            return Skipped("redirect")
+        place = replace(place, page=f"{page.page_id}/{page.revision_id}")
         return place.document(
-            page_doc_id(self._raw.source, page=page_id, revision=revision_id),
-            self._plain_text.read(page.text),
-            title=title,
-            url=self._url_base and self._url_base + quote(title.replace(" ", "_"), safe="/:@!$'()*,;~&="),
-            collected_at=parse_time(revision.findtext("timestamp") or ""),
+            page_doc_id(self._raw.source, page=page.page_id, revision=page.revision_id),
+            self._plain_text.read(text),
+            title=page.title,
+            url=self._url_base and self._url_base + quote(page.title.replace(" ", "_"), safe="/:@!$'()*,;~&="),
+            collected_at=parse_time(page.timestamp),
             licence=self._licence,
         )
 
-    def _why_unwanted(self, page: ElementTree.Element, revision: ElementTree.Element, text: bytes) -> str | None:
-        namespace = (page.findtext("ns") or "0").strip()
-        if namespace not in map(str, self._config.namespaces):
+    def _why_unwanted(self, page: XmlPage) -> str | None:
+        if (page.namespace or "0") not in self._namespaces:
             return "namespace"
-        if page.find("redirect") is not None or (len(text) < _REDIRECT_BYTES and _REDIRECT.match(text.decode())):
+        if page.is_redirect:
             return "redirect"
-        return None if revision.findtext("model") in (None, "", "wikitext") else "not_wikitext"
+        return None if page.model in ("", "wikitext") else "not_wikitext"
 
 
 def _decode(data: bytes) -> str:

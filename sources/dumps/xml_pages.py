@@ -1,14 +1,16 @@
-"""A MediaWiki export cut into its pages, each parsed by itself, so that a broken page costs that page.
+"""A MediaWiki export cut into its pages, each read by itself, so that a broken page costs that page.
 
-Text inside an export is escaped, so `<page>` and `</page>` in the bytes are the tags. Each page is given to expat
-alone: it never sees a DOCTYPE, and an entity that is not one of XML's five is an error of that page: entity bombs have
-nothing to expand. The newest revision's text, which is nearly all of a page, is cut out before and read by a kernel.
+Text inside an export is escaped, so `<page>` and `</page>` in the bytes are the tags. A DOCTYPE is never looked at, and
+an entity that is not one of XML's five is an error of its page: entity bombs have nothing to expand. The newest
+revision's text, which is nearly all of a page, is read by a kernel, and only if it is asked for; what stands around it
+by two patterns, or where it does not look as MediaWiki has written it since 2010, by expat: 3 µs a page instead of 25.
 Cutting runs at memory speed; parsing whole dumps with lxml.iterparse would cost 159 MB/s and lose everything behind the
 first error.
 """
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,14 +24,37 @@ _HEAD_BYTES = 1 << 20
 _KEPT = max(len(_OPEN), len(_CLOSE), len(_END)) - 1
 
 
+_PAGE = re.compile(
+    rb"<page>\s*+<title>([^<&]++)</title>\s*+<ns>(-?\d++)</ns>\s*+<id>(\d++)</id>\s*+(<redirect [^<>]*+/>\s*+)?"
+    rb"(?:<restrictions>[^<]*+</restrictions>\s*+)?<revision>"
+)
+_REVISION = re.compile(
+    rb"<revision>\s*+<id>(\d++)</id>\s*+(?:<parentid>\d++</parentid>\s*+)?<timestamp>([^<&]*+)</timestamp>"
+)
+_MODEL = re.compile(rb"<model>([^<&]*+)</model>")
+
+
 @dataclass(frozen=True, slots=True)
 class XmlPage:
-    """The element `<page>` but for its newest text, which is `text`; `offset` and `length` are bytes of the XML."""
+    """What a page says of itself and of its newest revision, "" where it says nothing.
+
+    `offset` and `length` are bytes of the XML, `escaped_text` is as it stands there.
+    """
 
     offset: int
     length: int
-    element: ElementTree.Element
-    text: bytes
+    title: str
+    namespace: str
+    page_id: str
+    is_redirect: bool
+    revision_id: str
+    timestamp: str
+    model: str
+    escaped_text: bytes
+
+    def read_text(self) -> bytes:
+        """The newest revision's wikitext. Raises ValueError where it is no XML text or no UTF-8."""
+        return unescape_text(self.escaped_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +111,7 @@ class PageCutter:
         if not page.endswith(_CLOSE):
             return DamagedPage(start, "unclosed_page", "another <page> begins before its </page>", page[:1000])
         try:
-            return XmlPage(start, end, *_parse_page(page))
+            return _read_page(page, start)
         except (ElementTree.ParseError, ValueError, LookupError) as error:
             return DamagedPage(start, "bad_xml", str(error), page[:1000])
 
@@ -157,10 +182,34 @@ class PageCutter:
         self._offset += size
 
 
-def _parse_page(page: bytes) -> tuple[ElementTree.Element, bytes]:
-    """The element with its last `<text>` emptied, and that text. Raises ParseError or ValueError."""
-    begun = page.find(b">", max(0, page.rfind(b"<text"))) + 1
+def _read_page(page: bytes, offset: int) -> XmlPage:
+    """The page, by patterns or else by expat. Raises ParseError or ValueError."""
+    text_tag = page.rfind(b"<text")
+    begun = page.find(b">", max(0, text_tag)) + 1
     end = page.find(b"</text>", begun)
     if begun <= len(_OPEN) or end < 0:
-        return ElementTree.fromstring(page), b""
-    return ElementTree.fromstring(page[:begun] + page[end:]), unescape_text(page[begun:end])
+        return _parse_page(page, b"", offset, len(page))
+    revision_at = page.rfind(b"<revision>", 0, text_tag)
+    head, revision = _PAGE.match(page), _REVISION.match(page, max(0, revision_at))
+    if not head or not revision:
+        return _parse_page(page[:begun] + page[end:], page[begun:end], offset, len(page))
+    model = _MODEL.search(page, revision.end(), text_tag)
+    title, namespace, page_id = (found.decode() for found in head.group(1, 2, 3))
+    revision_id, timestamp = (found.decode() for found in revision.group(1, 2))
+    return XmlPage(
+        offset, len(page), title, namespace, page_id, head[4] is not None, revision_id, timestamp,
+        model[1].decode() if model else "", page[begun:end],
+    )  # fmt: skip
+
+
+def _parse_page(page: bytes, escaped_text: bytes, offset: int, length: int) -> XmlPage:
+    element = ElementTree.fromstring(page)
+    revisions = element.findall("revision")
+    revision = revisions[-1] if revisions else ElementTree.Element("revision")
+    title, namespace, page_id = (element.findtext(name, "").strip() for name in ("title", "ns", "id"))
+    revision_id, timestamp, model = (revision.findtext(name, "").strip() for name in ("id", "timestamp", "model"))
+    is_redirect = element.find("redirect") is not None
+    page_id = page_id if revisions else ""
+    return XmlPage(
+        offset, length, title, namespace, page_id, is_redirect, revision_id, timestamp, model, escaped_text
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sources.compiled import Scalar, kernel, part
+from sources.utf8 import write_character
 
 Bytes = NDArray[np.uint8]
 
@@ -52,7 +53,7 @@ def _unescape(data: Bytes, size: int, out: Bytes) -> int:
             code = _character(data, i + 1, end) if end < size and data[end] == 59 else -1
             if code < 0:
                 return -1 - i
-            n = _write(out, n, code)
+            n = write_character(out, n, code)
             i = end + 1
         else:
             return -1 - i
@@ -92,24 +93,3 @@ def _number(data: Bytes, first: int, last: int) -> int:
         code = code * base + digit
     allowed = code == 9 or code == 10 or code == 13 or 32 <= code < 0xD800 or 0xE000 <= code < 0x110000
     return code if first < last and allowed else -1
-
-
-@part
-def _write(out: Bytes, n: int, code: int) -> int:
-    if code < 0x80:
-        out[n] = code
-        return n + 1
-    if code < 0x800:
-        out[n] = 0xC0 | code >> 6
-        out[n + 1] = 0x80 | code & 63
-        return n + 2
-    if code < 0x10000:
-        out[n] = 0xE0 | code >> 12
-        out[n + 1] = 0x80 | code >> 6 & 63
-        out[n + 2] = 0x80 | code & 63
-        return n + 3
-    out[n] = 0xF0 | code >> 18
-    out[n + 1] = 0x80 | code >> 12 & 63
-    out[n + 2] = 0x80 | code >> 6 & 63
-    out[n + 3] = 0x80 | code & 63
-    return n + 4

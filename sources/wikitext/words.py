@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sources.compiled import Scalar, part
+from sources.utf8 import write_character
 from sources.wikitext.names import ENTITY, PRIME, Keys, Values
 
 Bytes = NDArray[np.uint8]
@@ -270,24 +271,6 @@ def _number(data: Bytes, i: int, end: int) -> Scalar:
 @part
 def _write_code(out: Bytes, n: int, code: int) -> int:
     """A character as UTF-8; no-break spaces as plain ones, controls not at all."""
-    if code == 160:
-        code = 32
-    if code < 0x80:
-        if code >= 32 or code == 10 or code == 9:
-            out[n] = code
-            return n + 1
+    if code < 32 and code != 10 and code != 9:
         return n
-    if code < 0x800:
-        out[n] = 0xC0 | code >> 6
-        out[n + 1] = 0x80 | code & 63
-        return n + 2
-    if code < 0x10000:
-        out[n] = 0xE0 | code >> 12
-        out[n + 1] = 0x80 | code >> 6 & 63
-        out[n + 2] = 0x80 | code & 63
-        return n + 3
-    out[n] = 0xF0 | code >> 18
-    out[n + 1] = 0x80 | code >> 12 & 63
-    out[n + 2] = 0x80 | code >> 6 & 63
-    out[n + 3] = 0x80 | code & 63
-    return n + 4
+    return write_character(out, n, 32 if code == 160 else code)

@@ -78,3 +78,24 @@ def test_mutated_streams_end() -> None:
             broken[CHANCE.randrange(len(broken))] = CHANCE.randrange(256)
         found = list(stream(io.BytesIO(bytes(broken[: CHANCE.randrange(len(broken))]))))
         assert sum(isinstance(piece, Gap) for piece in found) <= 4
+
+
+def joined(packed: bytes) -> list[bytes | Gap]:
+    return list(stream(io.BytesIO(packed)))
+
+
+@pytest.mark.parametrize("level", [1, 9])
+@pytest.mark.parametrize("ends", [(), (100_000,), (0,), (10, 20, 30, 500_000)])
+def test_streams_that_follow_each_other_are_one(level: int, ends: tuple[int, ...]) -> None:
+    cuts = [0, *ends, len(TEXT)]
+    streams = [bz2.compress(TEXT[first:last], level) for first, last in zip(cuts, cuts[1:], strict=False)]
+    assert b"".join(joined(b"".join(streams))) == TEXT  # type: ignore[arg-type]
+    assert b"".join(joined(b"".join(streams) + bytes(300) + bz2.compress(b"more", 5))) == TEXT + b"more"  # type: ignore[arg-type]
+
+
+def test_a_cut_among_joined_streams_costs_the_last_one_and_gives_none_twice() -> None:
+    pieces = [TEXT[:300_000], TEXT[300_000:600_000], TEXT[600_000:]]
+    streams = [bz2.compress(piece) for piece in pieces]
+    *found, gap = joined(b"".join(streams)[:-1000])
+    assert b"".join(found) == pieces[0] + pieces[1]  # type: ignore[arg-type]
+    assert isinstance(gap, Gap) and (gap.reason, gap.offset) == ("truncated", len(streams[0] + streams[1]))
