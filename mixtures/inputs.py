@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from mixtures.yaml_files import Written, fault
 from storage.schema import FIELDS
 
-KINDS = ("web", "wet", "encyclopedia", "jsonl", "parquet", "dataset", "documents")
+KINDS = ("web", "wet", "encyclopedia", "jsonl", "parquet", "text", "dataset", "documents")
 """Keys that name files, as the options of `gristmill run` do."""
 TABLES = ("jsonl", "parquet", "dataset")
 """Those of them that have columns."""
@@ -44,6 +44,9 @@ class RecipeInput(Written):
     encyclopedia: Paths | None = Field(default=None, description="MediaWiki XML dumps.")
     jsonl: Paths | None = Field(default=None, description="JSON lines.")
     parquet: Paths | None = Field(default=None, description="Parquet files.")
+    text: Paths | None = Field(
+        default=None, description="Text files, a document each, or `stories.txt?separator=<|endoftext|>`."
+    )
     dataset: Paths | None = Field(
         default=None, description="Hugging Face datasets, e.g. `owner/name?subset=en&split=test&revision=v1`."
     )

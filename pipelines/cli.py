@@ -47,6 +47,12 @@ def cli() -> None:
 @click.option("--jsonl", multiple=True, metavar="[NAME=]PATH", help="JSON lines (.gz, .zst). Repeatable.")
 @click.option("--parquet", multiple=True, metavar="[NAME=]PATH", help="Parquet files. Repeatable.")
 @click.option(
+    "--text",
+    multiple=True,
+    metavar="[NAME=]PATH[?separator=TEXT]",
+    help="Text files, a document each, or several with a separator: 'all.txt?separator=<|endoftext|>'. Repeatable.",
+)
+@click.option(
     "--dataset",
     multiple=True,
     metavar="[NAME=]PATH[?OPTIONS]",

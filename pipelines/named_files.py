@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines.named_inputs import NamedInput, named_inputs
 from pipelines.request import RunRequest
+from sources.tables.plain_text import SEPARATOR
 from storage.errors import RecipeError
 from storage.identity import fingerprint, hash_file
 from storage.manifests import MANIFEST
@@ -43,10 +44,11 @@ def _inputs(request: RunRequest) -> list[NamedInput]:
 
 
 def _local_path(named: NamedInput) -> str:
-    """What of an input may be a local file: without the options of a dataset, or of an index of captures."""
+    """What of an input may be a local file: without the options of a dataset, a text, or an index of captures."""
     if named.path.startswith("cdx:"):
         return named.path.removeprefix("cdx:").partition("?base=")[0]
-    return named.path.partition("?")[0] if named.kind == "dataset" else named.path
+    mark = {"dataset": "?", "text": SEPARATOR}.get(named.kind)
+    return named.path.partition(mark)[0] if mark else named.path
 
 
 def _matching(named: Sequence[str]) -> list[Path]:

@@ -18,6 +18,7 @@ READERS: dict[str, Kind] = {
     "encyclopedia": "mediawiki",
     "jsonl": "jsonl",
     "parquet": "parquet",
+    "text": "text",
     "dataset": "huggingface",
     "documents": "documents",
 }

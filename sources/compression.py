@@ -23,6 +23,7 @@ import zstandard
 from fastwarc.stream_io import Lz4Reader
 
 from sources.dumps.bzip2 import Bzip2, JoinedBzip2
+from sources.text import wide_encoding
 
 CHUNK_BYTES = 1 << 16
 _ZSTD_FEED_BYTES = 256
@@ -304,6 +305,8 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
 
 def _is_binary(head: bytes) -> bool:
     """Whether a file that begins so is compressed, its first frame damaged, and not plain text in some encoding."""
+    if wide_encoding(head):
+        return False
     controls = sum(byte < 9 or 13 < byte < 32 for byte in head)
     return controls > _BINARY_SHARE * len(head)
 

@@ -18,11 +18,12 @@ import pyarrow as pa
 from sources.dumps.mediawiki import read_mediawiki
 from sources.reading import STAGE, Kind, RawInput, ReadConfig, Reading, Skipped
 from sources.remote.captures import read_captures
-from sources.tables import documents, huggingface, parquet
+from sources.tables import documents, huggingface, parquet, plain_text
 from sources.tables.documents import read_documents
 from sources.tables.huggingface import read_huggingface
 from sources.tables.jsonl import read_jsonl
 from sources.tables.parquet import read_parquet
+from sources.tables.plain_text import read_text
 from sources.web import page, warc
 from sources.web.warc import read_warc, read_wet
 from storage.errors import InputError
@@ -41,6 +42,7 @@ _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
     "mediawiki": read_mediawiki,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
+    "text": read_text,
     "huggingface": read_huggingface,
     "documents": read_documents,
 }
@@ -51,6 +53,7 @@ _PACKAGES: dict[Kind, tuple[str, ...]] = {
     "mediawiki": (),
     "jsonl": ("orjson",),
     "parquet": parquet.PACKAGES,
+    "text": plain_text.PACKAGES,
     "huggingface": huggingface.PACKAGES,
     "documents": documents.PACKAGES,
 }

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +23,7 @@ from sources.remote.ranges import read_facts
 from sources.tables.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
 from sources.tables.documents import expand_documents
 from sources.tables.huggingface import is_saved_dataset
+from sources.tables.plain_text import split_text_name
 from storage.errors import InputError
 from storage.identity import fingerprint, hash_file
 
@@ -33,6 +35,8 @@ _ENDINGS: tuple[tuple[str, Kind], ...] = (
     (".warc.wet", "wet"), (".wet", "wet"), (".warc", "warc"), (".arc", "warc"), (".xml", "mediawiki"),
     (".jsonl", "jsonl"), (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),
 )  # fmt: skip
+_TEXTS = (".txt", ".text", ".md")
+"""What is read where text is asked for, and nowhere else: a crawl's folder may hold a README."""
 _KNOWN = ".warc, .arc, .wet, .xml, .jsonl (each also with .gz, .bz2, .zst, .lz4, .xz), .parquet"
 _WILDCARDS = "*?["
 INDEX_PREFIX = "cdx:"
@@ -80,8 +84,8 @@ def _place(raw: RawInput) -> str:
 
 
 def identity_of(raw: RawInput) -> list[Any]:
-    """What of an input decides its documents: name, content, and how its columns are read."""
-    return [raw.source, raw.name, raw.columns, raw.licence, identify(raw)]
+    """What of an input decides its documents: name, content, and how it is read."""
+    return [raw.source, raw.name, raw.columns, raw.licence, raw.separator, identify(raw)]
 
 
 def identify(raw: RawInput) -> str:
@@ -106,10 +110,17 @@ def _expand(source: str, pattern: str, kind: Kind | None) -> list[RawInput]:
         return [_describe_dataset(source, parse_dataset_name(source, pattern))]
     if kind == "documents":
         return expand_documents(source, pattern)
+    if kind == "text":
+        path, separator = split_text_name(pattern)
+        return [replace(raw, separator=separator) for raw in _expand_files(source, path, kind)]
     if is_crawl_name(pattern):
         return expand_crawl(source, pattern, kind)
     if pattern.startswith(INDEX_PREFIX):
         return [_describe_index(source, pattern)]
+    return _expand_files(source, pattern, kind)
+
+
+def _expand_files(source: str, pattern: str, kind: Kind | None) -> list[RawInput]:
     if is_remote(pattern):
         return _expand_remote(source, pattern, kind)
     path = Path(pattern).expanduser()
@@ -145,7 +156,7 @@ def _expand_folder(source: str, folder: Path, kind: Kind | None) -> list[RawInpu
     if kind is None and is_saved_dataset(folder):
         return [_describe_dataset(source, DatasetName(path=str(folder)))]
     files = sorted(found for found in folder.rglob("*") if found.is_file() and not found.name.startswith("."))
-    wanted = [found for found in files if (guessed := _guess_kind(found.name)) and kind in (None, guessed)]
+    wanted = [found for found in files if _is_wanted(found.name, kind)]
     if not wanted:
         what = f"of kind {kind}" if kind else "with a known ending"
         raise InputError(
@@ -217,10 +228,23 @@ def _checked(source: str, path: str, name: str, size: int | None, kind: Kind | N
 
 
 def _guess_kind(name: str) -> Kind | None:
+    return next((kind for ending, kind in _ENDINGS if _bare(name).endswith(ending)), None)
+
+
+def _is_wanted(name: str, kind: Kind | None) -> bool:
+    """Whether a file of a folder is of the kind; without one, of any that is known."""
+    if kind == "text":
+        return _bare(name).endswith(_TEXTS)
+    guessed = _guess_kind(name)
+    return guessed is not None and kind in (None, guessed)
+
+
+def _bare(name: str) -> str:
+    """A file's name in small letters, without the endings of compressions."""
     name = name.lower()
     for compression in _COMPRESSIONS:
         name = name.removesuffix(compression)
-    return next((kind for ending, kind in _ENDINGS if name.endswith(ending)), None)
+    return name
 
 
 def _nearby(path: Path) -> str:
@@ -240,7 +264,7 @@ def _expand_remote(source: str, pattern: str, kind: Kind | None) -> list[RawInpu
         elif filesystem.isdir(inner):
             root, files = (
                 inner.rstrip("/"),
-                [name for name in sorted(filesystem.find(inner)) if kind or _guess_kind(name)],
+                [name for name in sorted(filesystem.find(inner)) if _is_wanted(name, kind)],
             )
         else:
             root, files = inner.rpartition("/")[0], [inner]

@@ -18,7 +18,7 @@ from storage.schema import DETAIL_LIMIT, FIELDS, Document, Failure
 STAGE = "ingest"
 Extraction = Literal["best", "fast", "union"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
-Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "huggingface", "documents"]
+Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "text", "huggingface", "documents"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class RawInput:
     is where the files of the index lie, and `subset` the index server where the input lists addresses.
     `columns` are (field, column) pairs of a table: which column is the `text`, the `url`, and so on. A field's own name
     by default; a dot reaches into nested values (`meta.url`). `licence` is that of every document, but for rows that
-    have their own.
+    have their own. `separator` is what stands between the documents of a text file (None: the file is one).
     """
 
     source: str
@@ -46,6 +46,7 @@ class RawInput:
     base: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
     licence: str | None = None
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         """Take the lists that JSON makes of tuples, and refuse fields that no document has."""

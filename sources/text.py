@@ -10,6 +10,7 @@ Trailing blanks and runs of empty lines stay, because they can mean something in
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 
@@ -18,7 +19,22 @@ from storage.schema import encode
 _REPLACED: dict[int, str | None] = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), 0xFEFF)}
 _REPLACED |= {ord("\t"): "\t", ord("\n"): "\n", 0x0B: "\n", 0x0C: "\n", 0x85: "\n", 0x2028: "\n", 0x2029: "\n"}
 _TRANSLATED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+_STOPS = re.compile("[ \n\u3002\uff0c]")
+_STOP_SHARE, _MARGIN = 0.01, 10
+"""A blank, line end or stop in a hundred bytes, and hardly any when read the other way round."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def wide_encoding(sample: bytes) -> str | None:
+    """Python's name of the encoding if these bytes are UTF-16: by its mark, or by the blanks and stops in it."""
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if 0 not in sample:
+        return None
+    little, big = (len(_STOPS.findall(sample.decode(name, "ignore"))) for name in ("utf-16-le", "utf-16-be"))
+    if max(little, big) < _STOP_SHARE * len(sample) or min(little, big) * _MARGIN > max(little, big):
+        return None
+    return "utf-16-le" if little > big else "utf-16-be"
 
 
 def normalise_text(text: str) -> str:
