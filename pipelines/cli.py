@@ -164,6 +164,31 @@ def cli() -> None:
     show_default=True,
     help="How the text of web pages is found.",
 )
+@click.option(
+    "--http-status",
+    "http_statuses",
+    type=int,
+    multiple=True,
+    default=(200,),
+    show_default=True,
+    help="Read web pages of this HTTP status. Repeatable.",
+)
+@click.option(
+    "--mime-type",
+    "mime_types",
+    multiple=True,
+    metavar="TYPE",
+    default=("text/html", "application/xhtml+xml"),
+    show_default=True,
+    help="Read web pages of this media type; text/plain too. Repeatable.",
+)
+@click.option(
+    "--language",
+    "languages",
+    multiple=True,
+    metavar="CODE",
+    help="Skip web pages that are said to be in other languages. Repeatable.",
+)
 @on_ray
 @OUT
 def run(**options: object) -> None:

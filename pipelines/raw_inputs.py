@@ -43,7 +43,13 @@ def expand(named: NamedInput) -> list[RawInput]:
 def reading_of(request: RunRequest) -> IngestConfig:
     """How the inputs are read."""
     megabytes = request.part_megabytes or DEFAULT_PART_MEGABYTES
-    return IngestConfig(part_bytes=int(megabytes * 1_000_000), extraction=request.extraction)
+    return IngestConfig(
+        part_bytes=int(megabytes * 1_000_000),
+        extraction=request.extraction,
+        http_statuses=request.http_statuses,
+        mime_types=request.mime_types,
+        languages=request.languages,
+    )
 
 
 def labelled_sources(request: RunRequest) -> dict[str, list[str]]:

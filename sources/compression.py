@@ -4,35 +4,32 @@ gzip members, bzip2 and xz streams, zstd and lz4 frames; anything else is one pl
 bytes say, not its name. After damage the search goes on at the next frame magic whose first bytes decompress.
 
 Invariant: a frame that is read to its end was whole: checksums are verified and truncation raises. Libraries that hide
-frame borders lose that: fastwarc's GzipReader ends in silence in the middle of a cut member. Price: zlib decompresses
-at 230 MB/s where fastwarc does 720, 0.1 ms for a page of 24 KB that then costs 1–30 ms to extract.
+frame borders lose that: fastwarc's GzipReader ends in silence in the middle of a cut member. Price: what `make
+bench-warc` tells, some microseconds a record.
 
 Memory: output is asked for in bounded pieces, so a bomb of 1000:1 costs time, not space.
 """
 
 from __future__ import annotations
 
-import io
 import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol
+from functools import partial
+from typing import BinaryIO
 
 import zstandard
-from fastwarc.stream_io import Lz4Reader
 
+from sources.codecs import ERRORS, Decompressor, Deflate, Lz4, Skippable, Zstd, zstd_decompressor
 from sources.dumps.bzip2 import Bzip2, JoinedBzip2
 from sources.text import wide_encoding
 
 CHUNK_BYTES = 1 << 16
-_ZSTD_FEED_BYTES = 256
-"""zstd cannot bound its output, and packs 128 KiB into 4 bytes at best: at most 8 MiB come out of one feed."""
+_DICTIONARY_BYTES = 16 << 20
 _PROBE_BYTES = 64
 _HEAD_BYTES = 256
 _BINARY_SHARE = 0.05
 """Share of control bytes: compressed bytes have 0.1, text of any encoding but UTF-16 none."""
-_LZ4_FRAME_BYTES = 256 << 20
 
 
 class DamagedFrame(Exception):
@@ -43,120 +40,6 @@ class DamagedFrame(Exception):
         self.offset = offset
         self.reason = reason
         self.detail = detail
-
-
-class Decompressor(Protocol):
-    """The interface of bz2.BZ2Decompressor, which the others are brought to."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
-
-
-class Gzip:
-    """One gzip member through zlib."""
-
-    def __init__(self) -> None:
-        self._zlib = zlib.decompressobj(wbits=31)
-
-    @property
-    def eof(self) -> bool:
-        return self._zlib.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._zlib.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._zlib.unused_data
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
-
-
-class Zstd:
-    """One zstd frame; its output is buffered here, because the library cannot stop in the middle of its input."""
-
-    def __init__(self) -> None:
-        self._object = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-        self._input, self._fed = b"", 0
-        self._output, self._taken = b"", 0
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._object.eof) and self._taken == len(self._output)
-
-    @property
-    def needs_input(self) -> bool:
-        return self._fed == len(self._input) and self._taken == len(self._output)
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._object.unused_data) + self._input[self._fed :]
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        if data:
-            self._input, self._fed = self._input[self._fed :] + data, 0
-        while self._taken == len(self._output) and self._fed < len(self._input) and not self._object.eof:
-            piece = self._input[self._fed : self._fed + _ZSTD_FEED_BYTES]
-            self._fed += len(piece)
-            self._output, self._taken = self._object.decompress(piece), 0
-        found = self._output[self._taken : self._taken + max_length]
-        self._taken += len(found)
-        return found
-
-
-class Lz4:
-    """One lz4 frame: its blocks are counted to find its end, then fastwarc decompresses it (at most 256 MiB packed)."""
-
-    def __init__(self) -> None:
-        self._packed = bytearray()
-        self._next = 0
-        self._checksums = (False, False)
-        self._reader: Lz4Reader | None = None
-        self.eof = False
-        self.unused_data = b""
-
-    @property
-    def needs_input(self) -> bool:
-        return self._reader is None
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        if self._reader is None:
-            self._packed += data
-            end = self._find_end()
-            if end is None:
-                return b""
-            self.unused_data = bytes(self._packed[end:])
-            self._reader = Lz4Reader(io.BytesIO(bytes(self._packed[:end])))
-        piece: bytes = self._reader.read(max_length)
-        self.eof = not piece
-        return piece
-
-    def _find_end(self) -> int | None:
-        """Where the frame ends, or None before that is here; each block header is looked at once."""
-        packed = self._packed
-        if len(packed) > _LZ4_FRAME_BYTES:
-            raise ValueError("an lz4 frame of more than 256 MiB")
-        if self._next == 0:
-            if len(packed) < 16:
-                return None
-            flags = packed[4]
-            self._checksums = (bool(flags & 0x10), bool(flags & 0x04))
-            self._next = 7 + (8 if flags & 0x08 else 0) + (4 if flags & 0x01 else 0)
-        while len(packed) >= self._next + 4:
-            size = int.from_bytes(packed[self._next : self._next + 4], "little") & 0x7FFFFFFF
-            self._next += 4
-            if size == 0:
-                self._next += 4 if self._checksums[1] else 0
-                return self._next if len(packed) >= self._next else None
-            self._next += size + (4 if self._checksums[0] else 0)
-        return None
 
 
 class Plain:
@@ -172,16 +55,17 @@ class Plain:
 
 Codecs = tuple[tuple[bytes, Callable[[], Decompressor]], ...]
 _CODECS: Codecs = (
-    (b"\x1f\x8b\x08", Gzip),
+    (b"\x1f\x8b\x08", Deflate),
     (b"BZh", Bzip2),
     (b"\x28\xb5\x2f\xfd", Zstd),
     (b"\x04\x22\x4d\x18", Lz4),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=1 << 30)),
 )
 _JOINED_CODECS: Codecs = tuple((magic, JoinedBzip2 if make is Bzip2 else make) for magic, make in _CODECS)
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
+_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _ANY_MAGIC = re.compile(b"|".join(re.escape(magic) for magic, _ in _CODECS))
 _LONGEST_MAGIC = max(len(magic) for magic, _ in _CODECS)
-_ERRORS = (zlib.error, OSError, EOFError, ValueError, lzma.LZMAError, zstandard.ZstdError, MemoryError)
 
 
 class Input:
@@ -191,6 +75,7 @@ class Input:
         self._raw = raw
         self._ahead = b""
         self.position = 0
+        self.zstd = zstd_decompressor()
 
     def take(self, size: int = CHUNK_BYTES) -> bytes:
         data = self._ahead or self._raw.read(size)
@@ -259,7 +144,7 @@ class Frame:
     def _decompress(self, data: bytes, size: int) -> bytes:
         try:
             piece = self._codec.decompress(data, size)
-        except _ERRORS as error:
+        except ERRORS as error:
             raise self._damaged("damaged", f"cannot be decompressed: {error}") from error
         if self._codec.eof:
             self._file.give_back(self._codec.unused_data)
@@ -282,8 +167,9 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
     Bytes between frames that are none come as a DamagedFrame of their own; zero padding is passed over.
     """
     file = Input(raw)
+    file.zstd = _zstd_for(file)
     make = _codec_at(file, codecs)
-    if make is None and not _is_binary(file.peek(_HEAD_BYTES)):
+    if make is None and not is_binary(file.peek(_HEAD_BYTES)):
         yield Frame(file, Plain)
         return
     while True:
@@ -303,8 +189,8 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
             return
 
 
-def _is_binary(head: bytes) -> bool:
-    """Whether a file that begins so is compressed, its first frame damaged, and not plain text in some encoding."""
+def is_binary(head: bytes) -> bool:
+    """Whether what begins so is compressed, and not plain text in some encoding."""
     if wide_encoding(head):
         return False
     controls = sum(byte < 9 or 13 < byte < 32 for byte in head)
@@ -313,7 +199,52 @@ def _is_binary(head: bytes) -> bool:
 
 def _codec_at(file: Input, codecs: Codecs) -> Callable[[], Decompressor] | None:
     start = file.peek(_LONGEST_MAGIC)
-    return next((make for magic, make in codecs if start.startswith(magic)), None)
+    for magic, make in codecs:
+        if start.startswith(magic):
+            return partial(Zstd, file.zstd) if make is Zstd else make
+    return Skippable if _SKIPPABLE.match(start) else None
+
+
+def dictionary_frame(raw: BinaryIO) -> bytes:
+    """The frame that ranges of this file need in front of them to be read alone; b"" if they need none."""
+    head = raw.read(8)
+    size = int.from_bytes(head[4:8], "little")
+    if not head.startswith(_DICTIONARY) or size > _DICTIONARY_BYTES:
+        return b""
+    pieces = [head]
+    while size > 0 and (piece := raw.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _zstd_for(file: Input) -> zstandard.ZstdDecompressor:
+    """With the dictionary of this file's frames, where its first frame is one, as in Archive Team's files.
+
+    https://iipc.github.io/warc-specifications/specifications/warc-zstd/. A damaged one is none: the frames then fail.
+    """
+    head = file.peek(8)
+    size = int.from_bytes(head[4:8], "little")
+    if not head.startswith(_DICTIONARY) or size > _DICTIONARY_BYTES:
+        return zstd_decompressor()
+    try:
+        return zstd_decompressor(_unpack_dictionary(file.peek(8 + size)[8 : 8 + size]))
+    except (ValueError, zstandard.ZstdError):
+        return zstd_decompressor()
+
+
+def _unpack_dictionary(packed: bytes) -> bytes:
+    """A dictionary may itself be a zstd frame. Raises ValueError for one beyond the limit."""
+    if not packed.startswith(b"\x28\xb5\x2f\xfd"):
+        return packed
+    codec, found = Zstd(), bytearray()
+    piece = codec.decompress(packed, _DICTIONARY_BYTES)
+    while piece and len(found) <= _DICTIONARY_BYTES:
+        found += piece
+        piece = b"" if codec.needs_input else codec.decompress(b"", _DICTIONARY_BYTES)
+    if not codec.eof or len(found) > _DICTIONARY_BYTES:
+        raise ValueError("no whole dictionary of the size that is allowed")
+    return bytes(found)
 
 
 def _drain(frame: Frame) -> bool:

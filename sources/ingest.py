@@ -24,14 +24,14 @@ from sources.tables.huggingface import read_huggingface
 from sources.tables.jsonl import read_jsonl
 from sources.tables.parquet import read_parquet
 from sources.tables.plain_text import read_text
-from sources.web import page, warc
+from sources.web import page
 from sources.web.warc import read_warc, read_wet
 from storage.errors import InputError
 from storage.identity import fingerprint
 from storage.schema import DOCUMENTS, FAILURES, Document, Failure, documents_table, encode, failures_table
 from storage.stage import package_versions
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same record gives another document."""
 
 _TABLE_BYTES = 4 << 20
@@ -47,9 +47,9 @@ _READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
     "documents": read_documents,
 }
 _PACKAGES: dict[Kind, tuple[str, ...]] = {
-    "warc": warc.PACKAGES + page.PACKAGES,
-    "wet": warc.PACKAGES + ("resiliparse",),
-    "captures": warc.PACKAGES + page.PACKAGES,
+    "warc": page.PACKAGES,
+    "wet": (),
+    "captures": page.PACKAGES,
     "mediawiki": (),
     "jsonl": ("orjson",),
     "parquet": parquet.PACKAGES,

@@ -89,6 +89,8 @@ class ReadConfig:
     http_statuses: tuple[int, ...] = (200,)
     mime_types: tuple[str, ...] = ("text/html", "application/xhtml+xml")
     """Media types of web records that are read; `text/plain` can be added."""
+    languages: tuple[str, ...] = ()
+    """Web pages that are said to be in other languages than these (`de`, say) are skipped. None: all are read."""
     namespaces: tuple[int, ...] = (0,)
     """MediaWiki namespaces that are read; 0 holds the articles."""
     keep_tables: bool = True
@@ -97,14 +99,20 @@ class ReadConfig:
     """Which alternative of `-{zh-hans:…;zh-hant:…}-` is shown, most wanted first."""
 
     def __post_init__(self) -> None:
-        """Take the lists that JSON makes of tuples."""
-        for name in ("http_statuses", "mime_types", "namespaces", "chinese_variants"):
+        """Take the lists that JSON makes of tuples, and refuse what means nothing."""
+        for name in ("http_statuses", "mime_types", "languages", "namespaces", "chinese_variants"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.extraction not in EXTRACTIONS:
             raise InputError(
                 f"no such extraction: `{self.extraction}`",
                 at="extraction",
                 hint=f"it is one of {', '.join(EXTRACTIONS)}",
+            )
+        if wrong := [code for code in self.languages if not (code.isalpha() and 2 <= len(code) <= 3)]:
+            raise InputError(
+                f"no code of a language: {', '.join(f'`{code}`' for code in wrong)}",
+                at="languages",
+                hint="write two or three letters of ISO 639, such as `de` or `deu`",
             )
 
 

@@ -1,8 +1,8 @@
 """Web captures chosen one by one: the lines of an index, or addresses that an index server is asked for.
 
 Only the bytes of the wanted records are fetched, a few ranges ahead (WINDOW), and each is read as a WARC of one record.
-Status and media type are looked at before anything is fetched. A capture that is gone is a failure; a server that no
-longer answers ends the input, which goes on from the start at the next run.
+Status, media type and languages are looked at before anything is fetched. A capture that is gone is a failure; a server
+that no longer answers ends the input, which goes on from the start at the next run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sources.remote.index_lines import Capture, newest, parse_capture
 from sources.remote.places import is_remote
 from sources.remote.ranges import Refused, read_answer, read_range
 from sources.sandbox import PageExtractor
+from sources.web.languages import is_wanted
 from sources.web.warc import read_record
 from sources.web.warc_records import MAX_HEADER_BYTES, read_records
 from storage.errors import InputError
@@ -115,7 +116,7 @@ def _why_unwanted(capture: Capture, config: ReadConfig) -> str | None:
         return "http_status"
     if capture.media_type is not None and capture.media_type.lower() not in config.mime_types:
         return "not_html"
-    return None
+    return None if is_wanted(config.languages, capture.languages) else "language"
 
 
 def _asked(raw: RawInput, config: ReadConfig, address: str) -> list[Capture | None]:

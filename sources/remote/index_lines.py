@@ -23,6 +23,7 @@ class Capture:
     timestamp: str
     status: int | None
     media_type: str | None
+    languages: str | None
 
 
 def parse_capture(line: str) -> Capture | None:
@@ -46,6 +47,7 @@ def parse_capture(line: str) -> Capture | None:
         timestamp=str(values.get("timestamp", "")),
         status=int(status) if status.isdigit() else None,
         media_type=_word(values, "mime-detected") or _word(values, "mime"),
+        languages=_word(values, "languages"),
     )
 
 

@@ -102,7 +102,8 @@ class _Window:
         return True
 
     def peek(self, size: int, *, at: int = 0) -> bytes:
-        return bytes(self._bytes[self._start + at : self._start + at + size])
+        with memoryview(self._bytes) as held:
+            return bytes(held[self._start + at : self._start + at + size])
 
     def find(self, needle: bytes, limit: int) -> int:
         """Bytes ahead to `needle`, looking no further than `limit`; -1 if it is not there."""
@@ -235,17 +236,25 @@ def _arc_date(stamp: str) -> str:
 
 
 def _take_headers(window: _Window) -> dict[str, str]:
-    """Header names in lower case. Ends at the first empty line, whether lines end in CRLF or LF."""
+    """Ends at the first empty line, whether lines end in CRLF or LF."""
     crlf = window.find(b"\r\n\r\n", MAX_HEADER_BYTES)
     lf = window.find(b"\n\n", MAX_HEADER_BYTES if crlf < 0 else crlf)
     if crlf < 0 and lf < 0:
         window.skip(5)
         raise _Broken("no_header_end", f"no empty line ends the record's headers within {MAX_HEADER_BYTES} bytes")
     at, width = (lf, 2) if lf >= 0 else (crlf, 4)
-    lines = window.peek(at).decode("utf-8", "replace").splitlines()
+    headers = parse_headers(window.peek(at))
     window.skip(at + width)
+    return headers
+
+
+def parse_headers(head: bytes) -> dict[str, str]:
+    """The headers behind a first line, names in lower case, values without blanks and `<>` around them.
+
+    Of those that come twice the first counts.
+    """
     headers: dict[str, str] = {}
-    for line in lines[1:]:
+    for line in head.decode("utf-8", "replace").split("\n")[1:]:
         name, colon, value = line.partition(":")
         if colon:
             headers.setdefault(name.strip().lower(), value.strip().strip("<>"))

@@ -10,6 +10,7 @@ import zstandard
 from fastwarc.stream_io import Lz4Writer
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from sources.compression import dictionary_frame
 from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 from tests.sources.captures import members, record
 
@@ -66,6 +67,29 @@ def test_agrees_with_fastwarc(encode) -> None:  # type: ignore[no-untyped-def]
     assert len(theirs) == len(RECORDS)
     ours = [(one.offset, one.headers["warc-record-id"], one.block) for one in read(data) if isinstance(one, WarcRecord)]
     assert [(at, f"<{name}>", block) for at, name, block in ours] == theirs
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain dictionary", "packed dictionary"])
+def test_a_dictionary_in_the_first_frame_is_used(packed: bool) -> None:
+    """Archive Team's `.warc.zst`: each record is found by its range behind the dictionary's frame."""
+    trained = zstandard.train_dictionary(1000, [record(n, b"common words " * 20) for n in range(200)])
+    held = zstandard.ZstdCompressor().compress(trained.as_bytes()) if packed else trained.as_bytes()
+    first = b"\x5d\x2a\x4d\x18" + len(held).to_bytes(4, "little") + held
+    encode = zstandard.ZstdCompressor(dict_data=trained).compress
+    data = first + b"".join(encode(one) for one in RECORDS)
+    found = read(data)
+    assert ids(found) == list("01234")
+    assert dictionary_frame(io.BytesIO(data)) == first
+    for one in found:
+        assert isinstance(one, WarcRecord) and one.length is not None
+        assert read(first + data[one.offset : one.offset + one.length])[0].block == one.block  # type: ignore[union-attr]
+    assert set(ids(read(data[len(first) :]))) == {"damaged"}
+
+
+def test_frames_without_content_are_passed_over() -> None:
+    skippable = b"\x50\x2a\x4d\x18" + (7).to_bytes(4, "little") + b"1234567"
+    data = skippable + b"".join(skippable + ENCODERS["zstd"](one) for one in RECORDS) + skippable
+    assert ids(read(data)) == list("01234")
 
 
 def test_records_that_share_a_member() -> None:
