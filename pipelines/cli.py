@@ -166,7 +166,6 @@ def cli() -> None:
 )
 @click.option(
     "--http-status",
-    "http_statuses",
     type=int,
     multiple=True,
     default=(200,),
@@ -175,7 +174,6 @@ def cli() -> None:
 )
 @click.option(
     "--mime-type",
-    "mime_types",
     multiple=True,
     metavar="TYPE",
     default=("text/html", "application/xhtml+xml"),
@@ -184,7 +182,6 @@ def cli() -> None:
 )
 @click.option(
     "--language",
-    "languages",
     multiple=True,
     metavar="CODE",
     help="Skip web pages that are said to be in other languages. Repeatable.",

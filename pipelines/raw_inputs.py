@@ -46,9 +46,9 @@ def reading_of(request: RunRequest) -> IngestConfig:
     return IngestConfig(
         part_bytes=int(megabytes * 1_000_000),
         extraction=request.extraction,
-        http_statuses=request.http_statuses,
-        mime_types=request.mime_types,
-        languages=request.languages,
+        http_statuses=request.http_status,
+        mime_types=request.mime_type,
+        languages=request.language,
     )
 
 

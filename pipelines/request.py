@@ -36,7 +36,7 @@ class RunRequest:
     `fluency_model` None: fluency is not measured. `refit`: what an earlier run of this
     folder fitted (fluency's thirds, a policy's percentiles, scorers' buckets) is fitted anew. `part_megabytes` is the
     text of a documents part (None: 256 MB, the sample 1 MB). `extraction` is how the text of web pages is found,
-    `http_statuses`, `mime_types` and `languages` say which pages are read (no languages: all).
+    `http_status`, `mime_type` and `language` say which pages are read (no language: all).
     `benchmarks` are paths or globs, each optionally as `name=path`, whose items are looked for in the documents;
     `benchmark_fields` names their fields by role.
     """
@@ -69,9 +69,9 @@ class RunRequest:
     train_processes: int = 1
     part_megabytes: float | None = None
     extraction: Literal["best", "fast", "union"] = "best"
-    http_statuses: tuple[int, ...] = (200,)
-    mime_types: tuple[str, ...] = ("text/html", "application/xhtml+xml")
-    languages: tuple[str, ...] = ()
+    http_status: tuple[int, ...] = (200,)
+    mime_type: tuple[str, ...] = ("text/html", "application/xhtml+xml")
+    language: tuple[str, ...] = ()
     license: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     ray_address: str | None = None
@@ -83,7 +83,7 @@ class RunRequest:
         object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
         object.__setattr__(self, "measure", tuple(self.measure))
         object.__setattr__(self, "score", tuple(self.score))
-        for name in ("http_statuses", "mime_types", "languages"):
+        for name in ("http_status", "mime_type", "language"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = sorted(set(self.inputs) - set(KINDS))
         if unknown:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import brotli
 import zstandard
@@ -19,7 +19,8 @@ _ZSTD_BLOCKS = 8
 _ZSTD_BLOCK_BYTES = 128 << 10
 """No block of zstd gives more, and 4 bytes may: so output is bounded by the number of blocks that are fed at once."""
 _LZ4_FRAME_BYTES = 256 << 20
-ERRORS = (isal_zlib.error, OSError, EOFError, ValueError, lzma.LZMAError, zstandard.ZstdError, MemoryError)
+_INFLATE_ERROR: type[Exception] = cast(Any, isal_zlib).error
+ERRORS = (_INFLATE_ERROR, OSError, EOFError, ValueError, lzma.LZMAError, zstandard.ZstdError, MemoryError)
 """What the decompressors raise over damaged bytes."""
 
 

@@ -79,6 +79,6 @@ def test_reasons_of_failures_are_those_of_the_readers(project_root: Path) -> Non
     explained = {name for line in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])}
     code = "\n".join(path.read_text(encoding="utf-8") for path in (project_root / "sources").rglob("*.py"))
     written = {f"{how}_compression" for how in ("truncated", "damaged") if f'"{how}"' in code}
-    written |= set(re.findall(r'(?:failure|_Unreadable|_Broken|Failed|Page|Line)\(\s*(?:[\w.]+, )?"([a-z_]+)"', code))
+    written |= set(re.findall(r'(?:failure|BadMessage|_Broken|Failed|Page|Line)\(\s*(?:[\w.]+, )?"([a-z_]+)"', code))
     written |= set(re.findall(r'Failure\(STAGE, [^"\n]*"([a-z_]+)"', code))
     assert explained == written
