@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from sources.dumps.multistream import open_piece
 from sources.reading import RawInput
 from sources.remote.files import open_remote
 from sources.remote.places import is_remote
+from sources.remote.ranges import read_range
 from storage.errors import InputError
 
 
@@ -23,5 +25,14 @@ def open_raw(raw: RawInput) -> Iterator[BinaryIO]:
             at=raw.path,
             hint="is it still there, and readable from every worker?",
         ) from error
-    with file:
-        yield file
+    with file if raw.stop is None else open_piece(file, raw) as opened:
+        yield opened
+
+
+def read_bytes(raw: RawInput, start: int, stop: int) -> bytes:
+    """Bytes of the file, fewer at its end. Raises InputError if they cannot be had."""
+    if is_remote(raw.path):
+        return read_range(raw.path, start, min(stop, raw.size))
+    with open_raw(raw) as file:
+        file.seek(start)
+        return file.read(stop - start)

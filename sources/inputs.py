@@ -11,13 +11,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from sources.dumps.multistream import PIECE_BYTES, cut_at_streams
+from sources.files import open_raw, read_bytes
 from sources.reading import Kind, RawInput
 from sources.remote.captures import base_beside
 from sources.remote.common_crawl import expand_crawl, is_crawl_name
-from sources.remote.files import open_remote
 from sources.remote.places import filesystem_of, is_remote
 from sources.remote.ranges import read_facts
 from sources.tables.dataset_names import DEFAULT_SPLIT, DatasetName, is_hub_name, parse_dataset_name, resolve_commit
@@ -53,7 +55,11 @@ def expand_inputs(source: str, patterns: Sequence[str], *, kind: Kind | None = N
         raise InputError(f"there is no kind of input `{kind}`", hint=f"the kinds are {', '.join(KINDS)}")
     found = [raw for pattern in patterns for raw in _expand(source, pattern, kind)]
     refuse_clashes(found)
-    return found
+    return [piece for raw in found for piece in _pieces(raw)]
+
+
+def _pieces(raw: RawInput) -> list[RawInput]:
+    return cut_at_streams(raw, partial(read_bytes, raw), PIECE_BYTES) if raw.kind == "mediawiki" else [raw]
 
 
 def refuse_clashes(inputs: Iterable[RawInput]) -> None:
@@ -80,6 +86,7 @@ def refuse_clashes(inputs: Iterable[RawInput]) -> None:
 def _place(raw: RawInput) -> str:
     """Where an input's records are: of datasets, subset and split are places of their own."""
     path = raw.path if is_remote(raw.path) or raw.revision else os.path.realpath(raw.path)
+    path = f"{path}#{raw.start}" if raw.start else path
     return path if raw.kind != "huggingface" else f"{path}?{raw.subset}&{raw.split or DEFAULT_SPLIT}&{raw.revision}"
 
 
@@ -97,6 +104,8 @@ def identify(raw: RawInput) -> str:
     if is_remote(raw.path):
         return _identify_remote(raw)
     path = Path(raw.path)
+    if raw.stop is not None:
+        return f"sha256:{_hash_raw(raw)}"
     if not path.is_dir():
         return f"sha256:{hash_file(path)}"
     files = sorted(found for found in path.rglob("*") if found.is_file())
@@ -294,11 +303,15 @@ def _identify_remote(raw: RawInput) -> str:
     """By the server's ETag, so that nothing is fetched; by its bytes where there is none."""
     if etag := read_facts(raw.path).etag:
         return f"etag:{etag}"
+    return f"sha256:{_hash_raw(raw)}"
+
+
+def _hash_raw(raw: RawInput) -> str:
     digest = hashlib.sha256()
-    with open_remote(raw.path, keep=raw.keep) as file:
+    with open_raw(raw) as file:
         while chunk := file.read(_HASH_CHUNK_BYTES):
             digest.update(chunk)
-    return f"sha256:{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def _describe_index(source: str, pattern: str) -> RawInput:

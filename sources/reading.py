@@ -29,6 +29,7 @@ class RawInput:
     `size` is in bytes, 0 where a remote store does not say. `subset`, `split` and `revision` (of the hub: a commit) say
     what of a Hugging Face dataset is read. `keep`: a remote file is kept in the downloads folder. Of captures, `base`
     is where the files of the index lie, and `subset` the index server where the input lists addresses.
+    Of a piece of a dump, `start` and `stop` are the bytes of the file that it has, behind the dump's first `head` ones.
     `columns` are (field, column) pairs of a table: which column is the `text`, the `url`, and so on. A field's own name
     by default; a dot reaches into nested values (`meta.url`). `licence` is that of every document, but for rows that
     have their own. `separator` is what stands between the documents of a text file (None: the file is one).
@@ -44,6 +45,9 @@ class RawInput:
     revision: str | None = None
     keep: bool = False
     base: str | None = None
+    head: int = 0
+    start: int = 0
+    stop: int | None = None
     columns: tuple[tuple[str, str], ...] = ()
     licence: str | None = None
     separator: str | None = None
