@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -294,6 +295,7 @@ for command in (ablate, validate, search_mixture, annotate, grade_stories, synth
 def main() -> None:
     """The entry point of the command."""
     prepare_environment()
+    raise_on_sigterm()
     _leave(carry_out(sys.argv[1:]))
 
 
@@ -302,8 +304,8 @@ def carry_out(arguments: Sequence[str]) -> int:
     try:
         cli.main(args=list(arguments), prog_name="gristmill", standalone_mode=False)
         said, code = "", 0
-    except click.exceptions.Abort:
-        said, code = "stopped", 130
+    except click.exceptions.Abort as error:
+        said, code = STOPPED if isinstance(error.__cause__, KeyboardInterrupt) else "stopped", 130
     except click.ClickException as error:
         error.show()
         said, code = "", 2
@@ -322,10 +324,32 @@ def carry_out(arguments: Sequence[str]) -> int:
     return code
 
 
+class Terminated(BaseException):
+    """SIGTERM: what is open is closed on the way out, a Ray job stopped."""
+
+
+def raise_on_sigterm() -> None:
+    """From now on SIGTERM is an exception in this process, the first time; a forked child ends as if by itself."""
+    owner = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        is_own = os.getpid() == owner
+        signal.signal(number, _already_ending if is_own else signal.SIG_DFL)
+        if is_own:
+            raise Terminated
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _already_ending(*_: object) -> None:
+    return None
+
+
 def was_terminated(error: BaseException | None) -> bool:
-    """Whether SIGTERM is behind it: Prefect raises it as an exception, which others may follow while a flow ends."""
+    """Whether SIGTERM is behind it: in a flow Prefect raises it, and others may follow while that ends."""
     while error is not None:
-        if type(error).__name__ == "TerminationSignal":
+        if isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal":
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,13 +1,18 @@
 """`python -m trainer COMMAND`: the trainer's command line.
 
-Exit codes: 0 done, 2 something that the user can mend (three lines, no traceback), 1 a fault of ours.
+Exit codes: 0 done, 2 something that the user can mend (three lines, no traceback), 130 stopped by Ctrl-C, 1 a fault of
+ours. Of several processes the first one speaks; the others wait before they say the same, and are ended meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 
 from storage.errors import CurationError
 from trainer.command_line.evaluation import add_evaluate
@@ -37,15 +42,24 @@ COMMANDS = (
     add_models,
 )
 
+SILENT_SECONDS = 5.0
+STOPPED = "stopped; a run goes on from its last checkpoint with the same command\n"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    is_first = os.environ.get("RANK", "0") == "0"
+    with nullcontext() if is_first else redirect_stderr(io.StringIO()):
+        options = build_parser().parse_args(arguments)
     try:
         options.run(options)
     except CurationError as error:
+        time.sleep(0 if is_first else SILENT_SECONDS)
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(STOPPED if is_first else "", end="", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from pipelines.jobs.trainer_process import end_with_parent
 from storage.identity import fingerprint
+
+STOP_SECONDS = 5.0
 
 
 def train_here(words: Sequence[str], processes: int) -> None:
     """Run the trainer's command on this machine and end as it does: 0 done, 2 the user's to mend."""
-    code = subprocess.call(launch_words(words, processes), env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        launch_words(words, processes),
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,  # Ctrl-C reaches it through us
+        preexec_fn=end_with_parent,
+    )
+    try:
+        code = process.wait()
+    except BaseException:
+        end(process)
+        raise
     if code:
         sys.exit(code)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and with it what it started; politely first."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def launch_words(words: Sequence[str], processes: int) -> list[str]:
     """The command that starts the trainer by so many processes of this machine."""
     if processes == 1:
         return [sys.executable, "-m", "trainer", *words]
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    torchrun = ["trainer.parallel.launch", "--standalone", "--nproc-per-node", str(processes)]
     return [sys.executable, "-m", *torchrun, "-m", "trainer", *words]
 
 

@@ -30,7 +30,16 @@ def user_error(text: str) -> CurationError:
 
 def die_with_parent() -> None:
     """The trainer ends when the worker that watches it is killed (Linux)."""
+    _when_parent_ends(signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """The same for one that ends processes of its own first."""
+    _when_parent_ends(signal.SIGTERM)
+
+
+def _when_parent_ends(number: signal.Signals) -> None:
     try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, number)
     except (OSError, AttributeError):
         pass

@@ -17,7 +17,7 @@ def test_several_processes_are_started_by_torchrun() -> None:
     assert launch_words(["train", "--steps", "3"], 1) == [sys.executable, "-m", "trainer", "train", "--steps", "3"]
     several = launch_words(["train"], 4)
     assert several[1:] == [
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m", "trainer", "train",
+        "-m", "trainer.parallel.launch", "--standalone", "--nproc-per-node", "4", "-m", "trainer", "train",
     ]  # fmt: skip
 
 

@@ -20,7 +20,9 @@ import pytest
 from pipelines.jobs.cluster import connect
 from pipelines.jobs.embedded import free_port
 from storage.errors import ResourceError
+from tests.pipelines.jobs.test_train_group import trainer_processes
 from tests.pipelines.jobs.toy import count_tries
+from tests.pipelines.test_stopping import start_training
 
 FLOW = Path(__file__).with_name("flow.py")
 ROOT = FLOW.parents[3]
@@ -130,6 +132,20 @@ def test_a_killed_flow_rejoins_its_job_which_runs_on_both_nodes(
     assert [result["index"] for result in results] == list(range(PARTS))
     assert {result["node"] for result in results} == {"head", "second"}
     assert [count_tries(folder / "toy", i) for i in range(PARTS)] == [1] * PARTS
+
+
+@pytest.mark.slow
+def test_a_command_that_is_told_to_end_stops_its_job_on_the_cluster(
+    two_nodes: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    address, environment = two_nodes
+    options = ["--ray", "--ray-address", address, "--processes", "2"]
+    process, out = start_training(tmp_path, *options, environment=environment)
+    assert len(trainer_processes(out)) == 2
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143 and errors.splitlines()[-1].startswith("stopped")
+    assert trainer_processes(out) == []
 
 
 def test_nobody_at_the_address_is_said_within_seconds(tmp_path: Path) -> None:
