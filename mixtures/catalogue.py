@@ -21,7 +21,7 @@ from storage.manifests import Dataset, Manifest, align, write_manifest
 from storage.parts import Part, commit_table
 from storage.schema import DOCUMENTS, IDENTIFIER, OF_PAGES
 
-VERSION = 2
+VERSION = 3
 SIZE = "text_bytes"
 
 

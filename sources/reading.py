@@ -148,6 +148,7 @@ class Place:
         site_language: str | None = None,
         canonical_url: str | None = None,
         licence_mark: str | None = None,
+        page_kind: str | None = None,
     ) -> Document | Skipped:
         """The document from here, its strings in the normal form; Skipped when no text is left."""
         text = normalise_text(text)
@@ -170,6 +171,7 @@ class Place:
             site_language=normalise_line(site_language),
             canonical_url=normalise_line(canonical_url),
             licence_mark=normalise_line(licence_mark),
+            page_kind=normalise_line(page_kind),
         )
 
 

@@ -32,6 +32,7 @@ DOCUMENTS = pa.schema(
         pa.field("site_language", pa.string()),
         pa.field("canonical_url", pa.string()),
         pa.field("licence_mark", pa.string()),
+        pa.field("page_kind", pa.string()),
     ]
 )
 
@@ -47,7 +48,7 @@ FAILURES = pa.schema(
     ]
 )
 
-OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark")
+OF_PAGES = ("author", "published_at", "site_language", "canonical_url", "licence_mark", "page_kind")
 """The columns of DOCUMENTS that hold what a page says of itself."""
 
 FIELDS = ("text", "title", "url", "date", "id", "licence", *OF_PAGES)
@@ -62,6 +63,7 @@ class Document:
 
     What stands from `author` on is what a web page says of itself: `site_language` as BCP 47, `licence_mark` the
     address of a Creative Commons licence that it links to, which need not cover its text: `licence` is its source's.
+    `page_kind` is what an encyclopedia marks it as: `article`, `disambiguation` or `stub`.
     """
 
     doc_id: bytes
@@ -80,6 +82,7 @@ class Document:
     site_language: str | None = None
     canonical_url: str | None = None
     licence_mark: str | None = None
+    page_kind: str | None = None
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ def documents_table(documents: Sequence[Document]) -> pa.Table:
         "site_language": _strings([_encode_optional(document.site_language) for document in documents]),
         "canonical_url": _strings([_encode_optional(document.canonical_url) for document in documents]),
         "licence_mark": _strings([_encode_optional(document.licence_mark) for document in documents]),
+        "page_kind": _strings([_encode_optional(document.page_kind) for document in documents]),
     }
     return pa.table([columns[name] for name in DOCUMENTS.names], schema=DOCUMENTS)
 

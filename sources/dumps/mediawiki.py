@@ -16,6 +16,7 @@ from sources.dumps.xml_pages import DamagedPage, PageCutter, XmlPage
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.wikitext import PlainText, Site
+from sources.wikitext.page_kind import page_kind
 from storage.identity import page_doc_id
 
 _REDIRECT = re.compile(r"\s{0,99}#\s{0,9}[^\s\[\]]{1,30}\s{0,9}:?\s{0,9}\[\[")
@@ -79,6 +80,7 @@ class _PageReader:
             url=self._url_base and self._url_base + quote(page.title.replace(" ", "_"), safe="/:@!$'()*,;~&="),
             collected_at=parse_time(page.timestamp),
             licence=self._licence,
+            page_kind=page_kind(text),
         )
 
     def _why_unwanted(self, page: XmlPage) -> str | None:

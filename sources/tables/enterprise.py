@@ -10,6 +10,7 @@ from typing import Any
 
 from sources.reading import ReadConfig
 from sources.wikitext import PlainText, Site
+from sources.wikitext.page_kind import page_kind
 
 
 class EnterpriseArticles:
@@ -25,14 +26,16 @@ class EnterpriseArticles:
         wikitext = body.get("wikitext") if isinstance(body, Mapping) and "text" not in found else None
         if not isinstance(wikitext, str):
             return found
+        markup = wikitext.encode("utf-8", "replace")
         self._plain_text = self._plain_text or PlainText(self._site)
         licences = found.get("license")
         first = licences[0] if isinstance(licences, list) and licences else None
         return {
-            "text": self._plain_text.read(wikitext.encode("utf-8", "replace")),
+            "text": self._plain_text.read(markup),
             "title": found.get("name"),
             "url": found.get("url"),
             "date": found.get("date_modified"),
             "id": found.get("identifier"),
+            "page_kind": page_kind(markup),
             "licence": first.get("identifier") if isinstance(first, Mapping) else None,
         }

@@ -60,6 +60,7 @@ class RowReader:
             site_language=self._string(row, "site_language"),
             canonical_url=self._string(row, "canonical_url"),
             licence_mark=self._string(row, "licence_mark"),
+            page_kind=self._string(row, "page_kind"),
         )
 
     def _doc_id(self, item: str | None, place: Place, number: int) -> bytes:
