@@ -199,7 +199,7 @@ def test_dryrun_shows_all_and_starts_nothing(tmp_path: Path) -> None:
     assert "kind: deepseek_v3" in shown.output and "not honoured:" in shown.output
     script = (tmp_path / "exp/logs/scripts/host_0_localhost_run.sh").read_text()
     assert script.startswith("#!/bin/bash\n\nulimit -n 1048576\n") and "export CUDA_VISIBLE_DEVICES=0,1\n" in script
-    assert "torch.distributed.run --standalone --nproc-per-node 2 -m trainer train" in script
+    assert "trainer.parallel.launch --standalone --nproc-per-node 2 -m trainer train" in script
     assert not (tmp_path / "exp/mixture").exists()
 
 
