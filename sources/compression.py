@@ -16,12 +16,11 @@ import lzma
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import zstandard
 
 from sources.codecs import ERRORS, Decompressor, Deflate, Lz4, Skippable, Zstd, zstd_decompressor
-from sources.dumps.bzip2 import Bzip2, JoinedBzip2
 from sources.text import wide_encoding
 
 CHUNK_BYTES = 1 << 16
@@ -53,15 +52,38 @@ class Plain:
         return data
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """What bzip2 can besides: go on behind damage, and with what is whole at the end of a cut file."""
+
+    @property
+    def begun(self) -> int: ...
+    def finish(self) -> bool: ...
+    def resume(self) -> bool: ...
+
+
+def _bzip2() -> Decompressor:
+    """Loaded with the first such file: it brings numba."""
+    from sources.dumps.bzip2 import Bzip2
+
+    return Bzip2()
+
+
+def _joined_bzip2() -> Decompressor:
+    from sources.dumps.bzip2 import JoinedBzip2
+
+    return JoinedBzip2()
+
+
 Codecs = tuple[tuple[bytes, Callable[[], Decompressor]], ...]
 _CODECS: Codecs = (
     (b"\x1f\x8b\x08", Deflate),
-    (b"BZh", Bzip2),
+    (b"BZh", _bzip2),
     (b"\x28\xb5\x2f\xfd", Zstd),
     (b"\x04\x22\x4d\x18", Lz4),
     (b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=1 << 30)),
 )
-_JOINED_CODECS: Codecs = tuple((magic, JoinedBzip2 if make is Bzip2 else make) for magic, make in _CODECS)
+_JOINED_CODECS: Codecs = tuple((magic, _joined_bzip2 if make is _bzip2 else make) for magic, make in _CODECS)
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
 _DICTIONARY = b"\x5d\x2a\x4d\x18"
 _ANY_MAGIC = re.compile(b"|".join(re.escape(magic) for magic, _ in _CODECS))
@@ -119,7 +141,7 @@ class Frame:
         while self.end is None:
             data = self._file.take(size) if self._codec.needs_input else b""
             if not data and self._codec.needs_input:
-                if isinstance(self._codec, Bzip2) and self._codec.finish():
+                if isinstance(self._codec, Resumable) and self._codec.finish():
                     continue
                 if not self.plain:
                     raise self._damaged("truncated", "the file ends in the middle of a compressed frame")
@@ -131,7 +153,7 @@ class Frame:
 
     def resume(self) -> bool:
         """Go on behind the damage that `read` raised; False where only the next frame can help."""
-        if self.damage is None or self.damage.reason == "truncated" or not isinstance(self._codec, Bzip2):
+        if self.damage is None or self.damage.reason == "truncated" or not isinstance(self._codec, Resumable):
             return False
         self.damage = None
         return self._codec.resume()
@@ -154,7 +176,7 @@ class Frame:
     @property
     def last_stream(self) -> int:
         """Where, in the file, the last of the frame's joined streams begins that was read."""
-        return self.offset + (self._codec.begun if isinstance(self._codec, Bzip2) else 0)
+        return self.offset + (self._codec.begun if isinstance(self._codec, Resumable) else 0)
 
     def _damaged(self, reason: str, detail: str) -> DamagedFrame:
         self.damage = DamagedFrame(self.last_stream, reason, detail)

@@ -14,18 +14,20 @@ from sources.compression import stream
 from sources.cutting import LostPiece, Piece, cut
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
+from sources.sandbox import ExtractionFailed
 from sources.tables.enterprise import EnterpriseArticles
 from sources.tables.rows import RowReader
+from sources.tables.tar import untar
 
 _JSON_OVERHEAD = 7
 """JSON may write a byte of text as six (\\u0041), and a line holds more than its text."""
 
 
 def read_jsonl(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
-    """Documents of the objects in a JSONL file (plain, gzip, bzip2, zstd, xz). Blank lines are no records."""
-    reader, articles = RowReader(raw, config), EnterpriseArticles(config)
-    with open_raw(raw) as file:
-        for line in cut(stream(file), b"\n", config.max_page_bytes * _JSON_OVERHEAD):
+    """Documents of the objects in a JSONL file, in any compression, or in a tar archive of such files."""
+    reader = RowReader(raw, config)
+    with EnterpriseArticles(config) as articles, open_raw(raw) as file:
+        for line in cut(untar(stream(file)), b"\n", config.max_page_bytes * _JSON_OVERHEAD):
             if isinstance(line, LostPiece):
                 yield Place(raw.source, raw.name, line.offset).failure(line.reason, line.detail)
             elif line.content.strip():
@@ -42,7 +44,10 @@ def _read_line(line: Piece, raw: RawInput, reader: RowReader, articles: Enterpri
         return place.failure(
             "not_an_object", f"line {line.number} is a {type(row).__name__}, not an object with columns"
         )
-    return reader.read(articles.row(row), place, line.offset)
+    try:
+        return reader.read(articles.row(row), place, line.offset)
+    except ExtractionFailed as error:
+        return place.failure(error.reason, error.detail, item=str(row.get("name"))[:200])
 
 
 def _parse(line: bytes) -> object:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import subprocess
+import sys
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -214,9 +218,32 @@ def test_articles_of_wikimedia_enterprise_and_of_wikiextractor(tmp_path: Path) -
         "article_body": {"html": "<p>…</p>", "wikitext": "'''Ely''' is a [[city]]{{sfn|X}}."},
     }
     extracted = {"id": "7", "url": "https://en.wikipedia.org/wiki?curid=7", "title": "Ely", "text": "Ely is a city."}
-    rows = [article, extracted, {"article_body": {"html": "<p>a</p>"}}]
+    rows = [article, extracted, {"article_body": {"other": "<p>a</p>"}}]
     path = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode(), "jsonl")
     first, second, third = read_jsonl(path, ReadConfig())
     assert isinstance(first, Document) and isinstance(second, Document) and isinstance(third, Failure)
     assert first.text == second.text == "Ely is a city." and first.title == second.title == "Ely"
     assert first.licence == "CC-BY-SA-4.0" and first.collected_at == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_enterprise_snapshots_are_archives_of_articles_in_html(tmp_path: Path) -> None:
+    prose = "Ely is a city in Cambridgeshire, about fourteen miles north of Cambridge, known for its cathedral."
+    article = {"name": "Ely", "identifier": 7, "article_body": {"html": f"<html><body><p>{prose}</p></body></html>"}}
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for number in range(2):
+            data = json.dumps(article | {"identifier": number}).encode()
+            member = tarfile.TarInfo(f"enwiki_namespace_0_{number}.ndjson")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    packed = gzip.compress(archive.getvalue(), mtime=0)
+    found = list(read_jsonl(write(tmp_path, "a.tar.gz", packed, "jsonl"), ReadConfig()))
+    assert [one.text for one in documents(found)] == [prose, prose] and documents(found)[0].title == "Ely"
+    *_, last = read_jsonl(write(tmp_path, "b.tar.gz", packed[:-40], "jsonl"), ReadConfig())
+    assert isinstance(last, Failure) and last.reason == "truncated_compression"
+
+
+def test_json_lines_do_not_load_numba() -> None:
+    """It takes 0.4 s and 60 MB."""
+    code = "import sys, sources.ingest; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
