@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.licences import CLASS, METADATA_ONLY, classify
 from mixtures.names import column_of
 from storage.errors import DatasetError
 from storage.identity import fingerprint
@@ -39,9 +40,11 @@ DOCUMENT_FIELDS = [
     pa.field("licence", pa.string()),
     pa.field("collected_at", _without_zone(DOCUMENTS.field("collected_at").type)),
     pa.field(SIZE, pa.int64(), nullable=False),
-    *(pa.field(name, _without_zone(DOCUMENTS.field(name).type)) for name in OF_PAGES),
+    *(pa.field(name, _without_zone(DOCUMENTS.field(name).type)) for name in (*OF_PAGES, METADATA_ONLY)),
+    pa.field(CLASS, pa.string()),
 ]
-DOCUMENT_COLUMNS = [*(field.name for field in DOCUMENT_FIELDS if field.name != SIZE), "text"]
+_COPIED = [field for field in DOCUMENT_FIELDS if field.name not in (SIZE, CLASS)]
+DOCUMENT_COLUMNS = [*(field.name for field in _COPIED), "text"]
 
 
 def catalogue_part(documents: Dataset, part: Part, attributes: Sequence[Dataset]) -> pa.Table:
@@ -169,8 +172,9 @@ def _zip(documents: Dataset, part: Part, sides: Sequence[tuple[Dataset, Part]]) 
 
 
 def _document_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
-    columns = {field.name: batch.column(field.name).cast(field.type) for field in DOCUMENT_FIELDS if field.name != SIZE}
-    return {**columns, SIZE: pc.binary_length(batch.column("text")).cast(pa.int64())}
+    columns = {field.name: batch.column(field.name).cast(field.type) for field in _COPIED}
+    size = pc.binary_length(batch.column("text")).cast(pa.int64())
+    return {**columns, SIZE: size, CLASS: classify(batch.column("licence"))}
 
 
 def _project(array: pa.StructArray, kind: pa.StructType) -> pa.StructArray:

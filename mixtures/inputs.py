@@ -61,6 +61,10 @@ class RecipeInput(Written):
         default=None, min_length=1, description="Licence of its documents, but for those that state their own."
     )
 
+    metadata_only: bool = Field(
+        default=False, description="Its texts are measured, and never written to shards or exports."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         kinds = [kind for kind, _ in self.named()]

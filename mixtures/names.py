@@ -16,7 +16,7 @@ from mixtures.wording import shorten
 from storage.errors import SqlError
 from storage.schema import OF_PAGES
 
-PLAIN = ("source", "url", "title", "licence", "collected_at", "text_bytes", *OF_PAGES)
+PLAIN = ("source", "url", "title", "licence", "collected_at", "text_bytes", "licence_class", "metadata_only", *OF_PAGES)
 """Facts of the document itself. A stage of the same name (`url`) keeps its struct in the column `url_facts`."""
 
 SHOWN_NAMES, FEW_NAMES = 40, 12

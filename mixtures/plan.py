@@ -18,6 +18,7 @@ from typing import Any
 from mixtures.corpus import Corpus
 from mixtures.demand import Demand, Offer, work_out_demand
 from mixtures.draw import EPOCH
+from mixtures.held_back import HeldBack, measure_held_back
 from mixtures.recipe import Recipe, Source, Stage
 from mixtures.supply import Reached, Supply, measure_supply
 from mixtures.withheld import identify_withheld
@@ -29,7 +30,7 @@ WARN_EPOCHS = 4.0
 REFUSE_EPOCHS = 16.0
 MAJOR_SHARE = 0.1
 FORMAT_VERSION = 1
-_TOLD = ("recipe", "warnings", "notes", "after", "learning_rate")
+_TOLD = ("recipe", "warnings", "notes", "after", "learning_rate", "held_back")
 """What a plan says beside what it plans; no part of its identity."""
 _TOLD_OF_SOURCE = (
     "limited_documents", "limited_tokens", "tokens_so_far", "epochs_so_far", "effective_so_far", "highest_epochs",
@@ -109,7 +110,8 @@ class MixturePlan:
     """A recipe, or one `stage` of it, worked out on a corpus: with the corpus, enough to write the mixture.
 
     `after` is the stage that this one goes on from, and `after_mixture` the identity of its plan. `notes` say what is
-    not as a run of the recipe would have it; `warnings` what a user may want to change.
+    not as a run of the recipe would have it; `warnings` what a user may want to change; `held_back` what licences keep
+    out.
     """
 
     recipe: str
@@ -129,6 +131,7 @@ class MixturePlan:
     after: str | None = None
     after_mixture: str | None = None
     learning_rate: str | None = None
+    held_back: tuple[HeldBack, ...] = ()
 
     def identity(self) -> str:
         """32 hex digits; the name of the mixture's folder."""
@@ -240,6 +243,7 @@ def plan_stages(recipe: Recipe, corpus: Corpus, *, force: bool = False) -> tuple
     more than 16 times; SqlError for its conditions; DatasetError when the three datasets do not belong together.
     """
     supply, bindings = measure_supply(recipe, corpus), corpus.bind(recipe).bindings
+    held_back = measure_held_back(corpus)
     once, most = supply.once(), supply.within([Fraction(str(source.max_epochs)) for source in recipe.sources])
     plans: dict[str | None, MixturePlan] = {}
     reached: dict[str | None, Reached] = {None: supply.nothing()}
@@ -248,7 +252,7 @@ def plan_stages(recipe: Recipe, corpus: Corpus, *, force: bool = False) -> tuple
         taken = reached[after].tokens
         offers = [Offer(*tokens) for tokens in zip(once, most, taken, strict=True)]
         step = _work_out(recipe, supply, offers, stage, reached[after])
-        plans[name] = _mixture_plan(recipe, corpus, bindings, step, plans.get(after), force=force)
+        plans[name] = _mixture_plan(recipe, corpus, bindings, step, plans.get(after), held_back, force=force)
         reached[name] = step.end
     return tuple(plans.values())
 
@@ -286,7 +290,14 @@ def _work_out(recipe: Recipe, supply: Supply, offers: Sequence[Offer], stage: St
 
 
 def _mixture_plan(
-    recipe: Recipe, corpus: Corpus, bindings: dict[str, str], step: _Step, after: MixturePlan | None, *, force: bool
+    recipe: Recipe,
+    corpus: Corpus,
+    bindings: dict[str, str],
+    step: _Step,
+    after: MixturePlan | None,
+    held_back: tuple[HeldBack, ...],
+    *,
+    force: bool,
 ) -> MixturePlan:
     sources = tuple(_source_plan(source, step, i) for i, source in enumerate(recipe.sources))
     if not force:
@@ -315,6 +326,7 @@ def _mixture_plan(
         after=None if after is None else after.stage,
         after_mixture=None if after is None else after.identity(),
         learning_rate=None if stage is None else stage.learning_rate,
+        held_back=held_back,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
@@ -324,6 +324,11 @@ class Recipe(WrittenFile):
     policy: str = Field(min_length=1, description="A shipped policy's name, or a path from this file's folder.")
     tokenizer: Tokenizer = Field(description="Train a tokenizer, or load one.")
     heldout: Heldout = Field(default=Heldout(share=0.01), description="What is kept for evaluation.")
+    allow_licences: tuple[Annotated[str, Field(min_length=1)], ...] | Literal["any"] | None = Field(
+        default=None,
+        description="Licences that are not known to be permissive and whose texts are taken all the same, as the "
+        "documents state them, or `any` (default: none).",
+    )
     withheld: str | None = Field(
         default=None,
         min_length=1,
@@ -354,6 +359,10 @@ class Recipe(WrittenFile):
         else:
             self._check_stages(self.stages)
         return self
+
+    def allowed(self) -> dict[str, Any]:
+        """`allow_licences` as YAML has it, for another recipe over the same documents; nothing where it is not said."""
+        return self.model_dump(mode="json", include={"allow_licences"}, exclude_none=True)
 
     def _check_stages(self, stages: Sequence[Stage]) -> None:
         for name in ("tokens", "epochs"):

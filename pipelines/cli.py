@@ -73,6 +73,12 @@ def cli() -> None:
 )
 @click.option("--licence", multiple=True, metavar="SOURCE=LICENCE", help="Licence of a source's documents.")
 @click.option(
+    "--metadata-only",
+    multiple=True,
+    metavar="SOURCE",
+    help="Measure a source's texts, and never write them to shards or exports. Repeatable.",
+)
+@click.option(
     "--recipe", default="web_wiki", show_default=True, metavar="YAML", help="A recipe file, or a shipped one."
 )
 @click.option(

@@ -21,6 +21,7 @@ from mixtures.estimate import EstimatedCorpus
 from mixtures.fitting import fit_policy
 from mixtures.hosts import open_catalogue
 from mixtures.judge import judge_duplicates, judge_rules
+from mixtures.licences import hold_back
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
 from pipelines.dedup.candidates import CANDIDATES
@@ -60,7 +61,8 @@ def foresee_corpus(folder: RunFolder, recipe: Recipe, policy: str | None = None)
     Raises RecipeError or ModelError for a policy or tokenizer that is none, DatasetError for a run without tokens.
     """
     with TemporaryDirectory(prefix="gristmill-plan-") as scratch:
-        decided = _find_decisions(folder, _wanted_policy(folder, recipe, policy), Path(scratch))
+        wanted = hold_back(_wanted_policy(folder, recipe, policy), recipe.allow_licences)
+        decided = _find_decisions(folder, wanted, Path(scratch))
         counted = _find_tokens(folder, recipe, same_documents=decided.own)
         corpus = open_corpus(folder.catalogue, decided.folder, counted.folder)
         if decided.own and counted.own:

@@ -129,7 +129,10 @@ def plan_search(request: MixtureSearchRequest, run: RunRequest, folder: RunFolde
         tokens=request.tokens,
         preset=request.preset,
         policy={"format_version": 1, **policy},
-        recipe=lambda tokenizer, length: describe_recipe(request, recipe.seed, sources, tokenizer, length),
+        recipe=lambda tokenizer, length: {
+            **describe_recipe(request, recipe.seed, sources, tokenizer, length),
+            **recipe.allowed(),
+        },
     )
     return SearchPlan(request=request, recipe=recipe, stage=stage, sources=sources, **vars(study))
 

@@ -63,7 +63,7 @@ def _named_files(request: RunRequest) -> list[Path]:
 
     An option may hold a path among other words (`NAME=MODEL:clip=0..5`), so each of its words is tried.
     """
-    skipped = {"inputs", "benchmarks", "out", "columns", "license", "benchmark_fields"}
+    skipped = {"inputs", "benchmarks", "out", "columns", "license", "metadata_only", "benchmark_fields"}
     texts = list(_texts([value for name, value in request.to_json().items() if name not in skipped]))
     words = sorted({word for text in texts for word in (text, *re.split("[=:,]", text)) if word})
     places = [path for path in (Path(word).expanduser() for word in words) if path.exists()]

@@ -6,9 +6,9 @@ What is said nearer to an input wins: an option for its source, then the recipe,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from mixtures.inputs import KINDS, TABLES, RecipeInput
+from mixtures.inputs import KINDS, TABLES
 from mixtures.recipe import Recipe, load_recipe
 from pipelines.request import RunRequest
 
@@ -25,20 +25,21 @@ class NamedInput:
     path: str
     columns: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    metadata_only: bool = False
     places: Mapping[str, str] = field(default_factory=dict)
 
 
 def named_inputs(request: RunRequest) -> list[NamedInput]:
     """All of them, by kind. Raises RecipeError for a recipe that is none."""
-    found = [*_of_options(request), *_of_recipe(request, load_recipe(request.recipe))]
-    return sorted(found, key=lambda named: KINDS.index(named.kind))
+    found = [*_of_options(request), *_of_recipe(load_recipe(request.recipe))]
+    return sorted((_with_options(request, named) for named in found), key=lambda named: KINDS.index(named.kind))
 
 
 def _of_options(request: RunRequest) -> Iterator[NamedInput]:
     for kind, paths in request.inputs.items():
         for named in paths:
             source, path = _split_name(kind, named)
-            yield _named(request, kind, source, path, {}, {}, None)
+            yield NamedInput(kind=kind, source=source, path=path)
 
 
 def _split_name(kind: str, named: str) -> tuple[str, str]:
@@ -51,37 +52,30 @@ def _split_name(kind: str, named: str) -> tuple[str, str]:
     return ("web" if kind == "wet" else kind), named
 
 
-def _of_recipe(request: RunRequest, recipe: Recipe) -> Iterator[NamedInput]:
+def _of_recipe(recipe: Recipe) -> Iterator[NamedInput]:
     for source, written in recipe.inputs.items():
         places = {name: recipe.at("inputs", source, "columns", name) for name in written.columns}
-        yield from _of_source(request, source, written.placed(recipe.folder), places)
+        for kind, path in written.placed(recipe.folder).named():
+            table = {"columns": written.columns, "places": places} if kind in TABLES else {}
+            yield NamedInput(
+                kind=kind,
+                source=source,
+                path=path,
+                licence=written.licence,
+                metadata_only=written.metadata_only,
+                **table,
+            )
 
 
-def _of_source(
-    request: RunRequest, source: str, written: RecipeInput, places: Mapping[str, str]
-) -> Iterator[NamedInput]:
-    for kind, path in written.named():
-        yield _named(request, kind, source, path, written.columns, places, written.licence)
-
-
-def _named(
-    request: RunRequest,
-    kind: str,
-    source: str,
-    path: str,
-    columns: Mapping[str, str],
-    places: Mapping[str, str],
-    licence: str | None,
-) -> NamedInput:
-    """An input with the options for all before what the recipe says, and those for its source behind it."""
-    given = request.columns if kind in TABLES else {}
+def _with_options(request: RunRequest, named: NamedInput) -> NamedInput:
+    """The input with the options for all before what the recipe says, and those for its source behind it."""
+    given = request.columns if named.kind in TABLES else {}
     of_all = {name: column for name, column in given.items() if ":" not in name}
-    own = {name.rpartition(":")[2]: column for name, column in given.items() if name.startswith(f"{source}:")}
-    return NamedInput(
-        kind=kind,
-        source=source,
-        path=path,
-        columns={**of_all, **(columns if kind in TABLES else {}), **own},
-        licence=request.license.get(source, licence),
-        places={**places, **{name: f"--column {source}:{name}={column}" for name, column in own.items()}},
+    own = {name.rpartition(":")[2]: column for name, column in given.items() if name.startswith(f"{named.source}:")}
+    return replace(
+        named,
+        columns={**of_all, **named.columns, **own},
+        licence=request.license.get(named.source, named.licence),
+        metadata_only=named.metadata_only or named.source in request.metadata_only,
+        places={**named.places, **{name: f"--column {named.source}:{name}={own[name]}" for name in own}},
     )

@@ -37,7 +37,7 @@ def expand(named: NamedInput) -> list[RawInput]:
     """The files of one named input, each with its columns and licence."""
     columns = tuple(sorted(named.columns.items()))
     found = expand_inputs(named.source, [named.path], kind=READERS[named.kind])
-    return [replace(raw, columns=columns, licence=named.licence) for raw in found]
+    return [replace(raw, columns=columns, licence=named.licence, metadata_only=named.metadata_only) for raw in found]
 
 
 def reading_of(request: RunRequest) -> IngestConfig:

@@ -23,11 +23,12 @@ class RunRequest:
 
     `inputs` maps a kind to paths, globs or URLs, each optionally as `name=path` (a dataset's may go on with
     `?subset=…&split=…&revision=…`); the recipe's inputs are read besides, and without any the embedded sample is taken.
-    `columns` says which column is a field (`text`, or `forum:text` for one source), `license` a source's. `recipe` and
-    `policy` are paths or the names of shipped ones; `policy` None means the recipe's. `bucket_sources` names the
-    sources whose text sets the quality buckets (none: all, without labels all but the encyclopedia). `rewrite` names
-    rewrites in their order, each `NAME` or `NAME:option=value,…`; `measure` likewise names measurements beyond those of
-    every run. `near` is the search for near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
+    `columns` says which column is a field (`text`, or `forum:text` for one source), `license` a source's; the texts of
+    `metadata_only` sources are measured and never passed on. `recipe` and `policy` are paths or the names of shipped
+    ones; `policy` None means the recipe's. `bucket_sources` names the sources whose text sets the quality buckets
+    (none: all, without labels all but the encyclopedia). `rewrite` names rewrites in their order, each `NAME` or
+    `NAME:option=value,…`; `measure` likewise names measurements beyond those of every run. `near` is the search for
+    near-duplicates, `PRESET[:option=value,…]` (None: the policy's).
     `repeated_spans` and `repeated_lines` say which repeated passages are looked for (None: none).
     `semantic`: pairs of documents are looked for whose vectors have at least this cosine (None: none are).
     `sign_on`: whether signatures are made on GPUs, where the cluster has any; they are the same to the bit.
@@ -73,6 +74,7 @@ class RunRequest:
     mime_type: tuple[str, ...] = ("text/html", "application/xhtml+xml")
     language: tuple[str, ...] = ()
     license: Mapping[str, str] = field(default_factory=dict)
+    metadata_only: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     ray_address: str | None = None
     workers: int | None = None
@@ -83,7 +85,7 @@ class RunRequest:
         object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
         object.__setattr__(self, "measure", tuple(self.measure))
         object.__setattr__(self, "score", tuple(self.score))
-        for name in ("http_status", "mime_type", "language"):
+        for name in ("http_status", "mime_type", "language", "metadata_only"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = sorted(set(self.inputs) - set(KINDS))
         if unknown:

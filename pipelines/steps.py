@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mixtures.licences import load_judging
 from mixtures.middle import identify_choice
 from mixtures.policy import Policy, load_policy
 from mixtures.recipe import Recipe, load_recipe, policy_folder
@@ -242,9 +243,9 @@ def plan_fluency(request: RunRequest, folder: RunFolder) -> StepPlan:
 
 
 def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
-    policy = policy_of(request)
+    judging = {"policy": policy_of(request).path, "allow_licences": recipe_of(request).allow_licences}
     basis = {
-        "policy": policy.identity(),
+        "policy": load_judging(judging).identity(),
         "measured": require_step(folder, "measure").result["identity"],
         "quality": require_step(folder, "score").result["identity"],
         "duplicates": require_step(folder, "deduplicate").identity,
@@ -259,7 +260,7 @@ def plan_judge(request: RunRequest, folder: RunFolder) -> StepPlan:
     if request.fluency_model:
         basis["fluency"] = require_step(folder, "fluency").result["identity"]
     spec = {
-        "policy": policy.path,
+        "judging": judging,
         "scores": bool(request.score),
         "fluency": request.fluency_model is not None,
         "refit": request.refit,

@@ -18,7 +18,7 @@ from classifiers.quality.metrics import rank_correlation
 from mixtures.policy import Policy, load_policy
 from pipelines.request import RunRequest
 from pipelines.run_folder import RunFolder
-from pipelines.steps import policy_of
+from pipelines.steps import policy_of, recipe_of
 from pipelines.studies import POLICY_FILE, REFERENCE, Proxy, Study, mean_of, prepare_study, spread_of
 from storage.errors import InputError
 
@@ -89,7 +89,10 @@ def plan_validation(request: ValidationRequest, run: RunRequest, folder: RunFold
         tokens=request.tokens,
         preset=request.preset,
         policy=policy,
-        recipe=lambda tokenizer, length: describe_recipe(request, POLICY_FILE, tokenizer, length),
+        recipe=lambda tokenizer, length: {
+            **describe_recipe(request, POLICY_FILE, tokenizer, length),
+            **recipe_of(run).allowed(),
+        },
     )
     return ValidationPlan(request=request, **vars(study))
 

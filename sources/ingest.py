@@ -107,6 +107,8 @@ def ingest(raw: RawInput, config: IngestConfig) -> Iterator[Batch]:
     ordinal = 0
     batch = _OpenBatch()
     for reading in _note_emptiness(_refuse_repeated_ids(read(raw, config), raw), raw):
+        if raw.metadata_only and isinstance(reading, Document):
+            reading.metadata_only = True
         if batch.text_bytes >= config.part_bytes:
             yield batch.close(ordinal)
             ordinal, batch = ordinal + 1, _OpenBatch()

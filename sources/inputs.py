@@ -92,7 +92,7 @@ def _place(raw: RawInput) -> str:
 
 def identity_of(raw: RawInput) -> list[Any]:
     """What of an input decides its documents: name, content, and how it is read."""
-    return [raw.source, raw.name, raw.columns, raw.licence, raw.separator, identify(raw)]
+    return [raw.source, raw.name, raw.columns, raw.licence, raw.separator, raw.metadata_only, identify(raw)]
 
 
 def identify(raw: RawInput) -> str:

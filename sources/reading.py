@@ -33,6 +33,7 @@ class RawInput:
     `columns` are (field, column) pairs of a table: which column is the `text`, the `url`, and so on. A field's own name
     by default; a dot reaches into nested values (`meta.url`). `licence` is that of every document, but for rows that
     have their own. `separator` is what stands between the documents of a text file (None: the file is one).
+    The texts of an input that is `metadata_only` may be measured, and not passed on.
     """
 
     source: str
@@ -51,6 +52,7 @@ class RawInput:
     columns: tuple[tuple[str, str], ...] = ()
     licence: str | None = None
     separator: str | None = None
+    metadata_only: bool = False
 
     def __post_init__(self) -> None:
         """Take the lists that JSON makes of tuples, and refuse fields that no document has."""
@@ -149,6 +151,7 @@ class Place:
         canonical_url: str | None = None,
         licence_mark: str | None = None,
         page_kind: str | None = None,
+        metadata_only: bool | None = None,
     ) -> Document | Skipped:
         """The document from here, its strings in the normal form; Skipped when no text is left."""
         text = normalise_text(text)
@@ -172,6 +175,7 @@ class Place:
             canonical_url=normalise_line(canonical_url),
             licence_mark=normalise_line(licence_mark),
             page_kind=normalise_line(page_kind),
+            metadata_only=bool(metadata_only),
         )
 
 

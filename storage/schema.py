@@ -33,6 +33,7 @@ DOCUMENTS = pa.schema(
         pa.field("canonical_url", pa.string()),
         pa.field("licence_mark", pa.string()),
         pa.field("page_kind", pa.string()),
+        pa.field("metadata_only", pa.bool_()),
     ]
 )
 
@@ -61,9 +62,10 @@ DETAIL_LIMIT = 500
 class Document:
     """One document in memory. `offset` and `length` are bytes in `file`; `page` is the page id of a dump.
 
-    What stands from `author` on is what a web page says of itself: `site_language` as BCP 47, `licence_mark` the
-    address of a Creative Commons licence that it links to, which need not cover its text: `licence` is its source's.
-    `page_kind` is what an encyclopedia marks it as: `article`, `disambiguation` or `stub`.
+    What stands from `author` to `licence_mark` is what a web page says of itself: `site_language` as BCP 47,
+    `licence_mark` the address of a Creative Commons licence that it links to, which need not cover its text: `licence`
+    is its source's. `page_kind` is what an encyclopedia marks it as: `article`, `disambiguation` or `stub`. The text of
+    a `metadata_only` document is measured, and never written to shards or exports.
     """
 
     doc_id: bytes
@@ -83,6 +85,7 @@ class Document:
     canonical_url: str | None = None
     licence_mark: str | None = None
     page_kind: str | None = None
+    metadata_only: bool = False
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ def documents_table(documents: Sequence[Document]) -> pa.Table:
         "canonical_url": _strings([_encode_optional(document.canonical_url) for document in documents]),
         "licence_mark": _strings([_encode_optional(document.licence_mark) for document in documents]),
         "page_kind": _strings([_encode_optional(document.page_kind) for document in documents]),
+        "metadata_only": pa.array([document.metadata_only for document in documents], pa.bool_()),
     }
     return pa.table([columns[name] for name in DOCUMENTS.names], schema=DOCUMENTS)
 

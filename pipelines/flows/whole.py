@@ -48,6 +48,7 @@ def gristmill(
     mime_type: list[str] | None = None,
     language: list[str] | None = None,
     license: dict[str, str] | None = None,
+    metadata_only: list[str] | None = None,
     columns: dict[str, str] | None = None,
     ray_address: str | None = None,
     workers: int | None = None,

@@ -18,7 +18,7 @@ from mixtures.decisions import DecisionParts, commit_decisions, publish_decision
 from mixtures.fitting import fit_policy, limits_from_json, limits_to_json
 from mixtures.hosts import count_hosts, open_catalogue
 from mixtures.judge import judge_duplicates, judge_rules
-from mixtures.policy import load_policy
+from mixtures.licences import load_judging
 from pipelines.dedup.range_files import RangeFiles, read_range
 from pipelines.duplicates import (
     SETTLED,
@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     """Judge all parts by the policy; documents in = kept + dropped."""
     folder = RunFolder(job.run_folder)
     catalogue = _write_catalogue(job, folder)
-    policy = load_policy(job.spec["policy"])
+    policy = load_judging(job.spec["judging"])
     decisions = folder.decisions(policy.identity())
     fitted = _fit(job)
     settled = _settle(job, folder, catalogue, decisions, fitted)
@@ -66,7 +66,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _task(job: Job, phase: str, part: Part, **more: Any) -> PartTask:
-    arguments = {"root": str(job.run_folder), "policy": job.spec["policy"], "part": part_to_json(part), **more}
+    arguments = {"root": str(job.run_folder), "judging": job.spec["judging"], "part": part_to_json(part), **more}
     return PartTask(identity=fingerprint({"phase": phase, "part": part.identity}), arguments=arguments)
 
 
@@ -105,9 +105,9 @@ def count_run_hosts(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def _fit(job: Job) -> dict[str, Any]:
     """The limits of the policy's percentile rules, over all parts."""
-    if not any(rule.percentiles for rule in load_policy(job.spec["policy"]).rules):
+    if not any(rule.percentiles for rule in load_judging(job.spec["judging"]).rules):
         return {}
-    arguments = {"root": str(job.run_folder), "policy": job.spec["policy"], "refit": job.spec["refit"]}
+    arguments = {"root": str(job.run_folder), "judging": job.spec["judging"], "refit": job.spec["refit"]}
     task = PartTask(identity=fingerprint({"phase": "fit", "of": job.spec["identity"]}), arguments=arguments)
     report = run_parts(job, [task], fit_limits, total=1, stage="judge")
     report.require_all()
@@ -120,14 +120,14 @@ def _fit(job: Job) -> dict[str, Any]:
 def fit_limits(arguments: dict[str, Any]) -> dict[str, Any]:
     """Fit the policy's percentiles, or find them."""
     folder = RunFolder(Path(arguments["root"]))
-    catalogue, policy = open_catalogue(folder.catalogue), load_policy(arguments["policy"])
+    catalogue, policy = open_catalogue(folder.catalogue), load_judging(arguments["judging"])
     fitted = fit_policy(policy, catalogue, folder.percentiles, refit=arguments["refit"])
     return {"documents": 0, "limits": limits_to_json(fitted)}
 
 
 def _bound(catalogue: Dataset, part: Part, arguments: dict[str, Any]) -> tuple[pa.Table, BoundPolicy]:
     fitted = limits_from_json(arguments["fitted"])
-    policy = bind_policy(load_policy(arguments["policy"]), catalogue.schema(part), fitted)
+    policy = bind_policy(load_judging(arguments["judging"]), catalogue.schema(part), fitted)
     return catalogue.read(part, list(dict.fromkeys(["doc_id", "source", *policy.columns]))), policy
 
 
@@ -145,7 +145,7 @@ def rank_part(arguments: dict[str, Any]) -> dict[str, Any]:
 def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fitted: dict[str, Any]) -> list[str]:
     """Choose keepers; returns the SETTLED file of each range."""
     members = {part.identity: find_members(folder, part) for part in catalogue.parts}
-    policy = load_policy(job.spec["policy"]).identity()
+    policy = load_judging(job.spec["judging"]).identity()
     basis = {"version": VERSION, "policy": policy, "fitted": fitted}
     target, tasks = decisions / "settled", []
     for part in catalogue.parts:
@@ -162,7 +162,7 @@ def _settle(job: Job, folder: RunFolder, catalogue: Dataset, decisions: Path, fi
     )
     settling = Settling(
         root=job.run_folder,
-        policy=job.spec["policy"],
+        judging=job.spec["judging"],
         fitted=fitted,
         files=RangeFiles(target, base),
         ranked=ranked,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtures.corpus import Corpus, open_corpus
+from mixtures.held_back import held_back_lines
 from mixtures.plan import MixturePlan, plan_stages
 from mixtures.recipe import load_recipe
 from mixtures.select import write_mixture
@@ -64,10 +65,11 @@ def _table(plan: MixturePlan) -> list[dict[str, str]]:
 
 
 def plan_text(plan: MixturePlan) -> str:
-    """The plan as an aligned table of plain text, notes and warnings below it; of a stage its name above it."""
+    """The plan as aligned tables of plain text, notes and warnings below them; of a stage its name above them."""
     lines = align_columns(plan.rows(), left=(0, -1))
     notes = [f"note: {note}" for note in plan.notes]
-    return "\n".join([*_heading(plan), *lines, *notes, *(f"warning: {warning}" for warning in plan.warnings)])
+    warnings = [f"warning: {warning}" for warning in plan.warnings]
+    return "\n".join([*_heading(plan), *lines, *held_back_lines(plan.held_back), *notes, *warnings])
 
 
 def _heading(plan: MixturePlan) -> list[str]:

@@ -7,6 +7,7 @@ own, so its pairs come back to it alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 from mixtures.binding import BoundPolicy, bind_policy
 from mixtures.fitting import limits_from_json
 from mixtures.hosts import open_catalogue
-from mixtures.policy import load_policy
+from mixtures.licences import load_judging
 from pipelines.dedup.candidates import CANDIDATES
 from pipelines.dedup.components import TRAVELLING
 from pipelines.dedup.keepers import SETTLE_ROUNDS
@@ -35,7 +36,7 @@ class Settling:
     verify what one range asks for."""
 
     root: Path
-    policy: str
+    judging: Mapping[str, Any]
     fitted: dict[str, Any]
     files: RangeFiles
     ranked: tuple[Path, ...]
@@ -49,7 +50,7 @@ class Settling:
     def bind(self) -> BoundPolicy:
         catalogue = open_catalogue(self.folder.catalogue)
         limits = limits_from_json(self.fitted)
-        return bind_policy(load_policy(self.policy), catalogue.schema(catalogue.parts[0]), limits)
+        return bind_policy(load_judging(self.judging), catalogue.schema(catalogue.parts[0]), limits)
 
     def asked(self, turn: int) -> RangeFiles:
         """The files of the pairs that a round asked for."""

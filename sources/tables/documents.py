@@ -66,7 +66,7 @@ def read_documents(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
 def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     number = 0
     # Datasets of earlier versions lack some of these.
-    there = [name for name in OF_PAGES if name in pq.read_schema(raw.path).names]
+    there = [name for name in (*OF_PAGES, "metadata_only") if name in pq.read_schema(raw.path).names]
     for batch in read_batches(Path(raw.path), [*_COLUMNS, *there], _BATCH_ROWS):
         for row in batch.to_pylist():
             yield Place(raw.source, raw.name, page=str(number)).document(

@@ -51,6 +51,7 @@ class Doc:
     cluster_size: int = 1
     text: str = "some text"
     licence: str | None = None
+    metadata_only: bool = False
     author: str | None = None
     published_at: datetime | None = None
 
@@ -154,7 +155,9 @@ class Run:
         for part, docs in zip(self.documents.parts, self.cuts, strict=True):
             parts.append(_store_part(folder, part, docs, number, dtype))
             number += len(docs)
-        manifest = Manifest(kind="tokens", identity=fingerprint({"tokens": dtype}), stage={}, parts=tuple(parts))
+        told = {"tokens": sum(doc.tokens for doc in self.docs), "bytes": sum(len(doc.text) for doc in self.docs)}
+        identity = fingerprint({"tokens": dtype})
+        manifest = Manifest(kind="tokens", identity=identity, stage={}, parts=tuple(parts), facts=told)
         write_manifest(folder, manifest)
         return folder
 
@@ -174,7 +177,7 @@ def _document(doc: Doc) -> Document:
     return Document(
         doc_id=doc.doc_id, text=doc.text, title=doc.name, source=doc.source, url=f"https://example.org/{doc.name}",
         file="file", offset=0, length=1, page=None, collected_at=None, licence=doc.licence,
-        author=doc.author, published_at=doc.published_at,
+        metadata_only=doc.metadata_only, author=doc.author, published_at=doc.published_at,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mixtures.licences import hold_back
 from mixtures.plan import MixturePlan, plan_mixture
 from mixtures.policy import load_policy
 from mixtures.recipe import load_recipe
@@ -69,7 +70,7 @@ def folder(tmp_path: Path, write: Callable[[str, str], Path]) -> RunFolder:
     duplicates = pa.table(
         {"doc_id": [doc_id(one) for one, _, _ in dropped], "similarity": [score for _, _, score in dropped], **kinds}
     )
-    policy = load_policy("policy.yaml", beside=tmp_path)
+    policy = hold_back(load_policy("policy.yaml", beside=tmp_path), None)
     run.judge(policy, duplicates)
     run.tokenize()
     shutil.move(run.root / "tokens", run.root / "stored")
@@ -109,7 +110,7 @@ def test_another_policy_is_judged_on_what_the_run_measured(
     before = sorted(path for path in folder.root.rglob("*"))
     recipe = write("second.yaml", RECIPE.format(policy="other.yaml", entries=500))
     for found in (plan(folder, recipe), plan(folder, tmp_path / "recipe.yaml", other)):
-        assert found.policy_identity == load_policy(str(other)).identity()
+        assert found.policy_identity == hold_back(load_policy(str(other)), None).identity()
         assert found.sources[0].documents == 6, "d2 to d8 without d6, of which d5 is the shorter near-duplicate"
         assert found.notes[0] == (
             "documents are judged by `other` for this plan: it keeps 6 of 9, the run's policy `own` kept 4"
@@ -166,7 +167,7 @@ def test_a_policy_that_the_run_was_given_stands_for_the_recipes(
     request["request"]["recipe"] = str(write("recipe.yaml", RECIPE.format(policy="gopher", entries=500)))
     (folder.root / REQUEST_FILE).write_text(json.dumps(request))
     found = plan(folder, tmp_path / "recipe.yaml")
-    assert found.policy_identity == load_policy(str(tmp_path / "policy.yaml")).identity()
+    assert found.policy_identity == hold_back(load_policy(str(tmp_path / "policy.yaml")), None).identity()
 
 
 def test_a_policy_that_is_none_is_an_error(folder: RunFolder, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mixtures.binding import bind_policy
-from mixtures.policy import load_policy
+from mixtures.licences import load_judging
 from pipelines.dedup.deduplicate import find_duplicates, settle_keepers
 from pipelines.dedup.range_files import RangeFiles, read_range
 from pipelines.dedup.search.generations import open_search
@@ -70,14 +70,16 @@ def settle(folder: RunFolder, run: Run, texts: PartTexts, least: str) -> list[st
     path = folder.root / "policy.yaml"
     path.write_text(POLICY.replace("LEAST", least))
     files = RangeFiles(folder.root / "settled", "test")
-    policy = bind_policy(load_policy(str(path)), run.catalogue.schema(run.catalogue.parts[0]))
+    policy = bind_policy(
+        load_judging({"policy": str(path), "allow_licences": None}), run.catalogue.schema(run.catalogue.parts[0])
+    )
     for i, part in enumerate(run.catalogue.parts):
         members = read_members(folder, find_members(folder, part))
         files.commit("ranks", i, rank_members(run.catalogue.read(part), policy, members))
     search = open_search(folder.duplicates, texts)
     settling = Settling(
         root=folder.root,
-        policy=str(path),
+        judging={"policy": str(path), "allow_licences": None},
         fitted={},
         files=files,
         ranked=tuple(files.paths("ranks", range(len(run.catalogue.parts)))),
