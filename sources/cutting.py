@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from sources.compression import Gap
 
@@ -53,6 +54,18 @@ def cut(stream: Iterable[bytes | Gap], separator: bytes, limit: int) -> Iterator
             del held[: len(held) - kept]
     if held or passed:
         yield _piece(number, offset, passed + len(held), bytes(held), limit)
+
+
+def peek(stream: Iterable[bytes | Gap], size: int) -> tuple[bytes, Iterator[bytes | Gap]]:
+    """The first `size` bytes of a stream, or all it has, and the whole of it again."""
+    held: list[bytes | Gap] = []
+    sample, rest = b"", iter(stream)
+    for chunk in rest:
+        held.append(chunk)
+        sample += b"" if isinstance(chunk, Gap) else chunk
+        if len(sample) >= size:
+            break
+    return sample[:size], chain(held, rest)
 
 
 def _piece(number: int, offset: int, length: int, content: bytes, limit: int) -> Piece | LostPiece:

@@ -6,32 +6,44 @@ Lines are cut by bytes and parsed one by one, so a bad line costs itself, in any
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 import orjson
 
-from sources.compression import stream
-from sources.cutting import LostPiece, Piece, cut
+from sources.compression import Gap, stream
+from sources.cutting import LostPiece, Piece, cut, peek
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.sandbox import ExtractionFailed
 from sources.tables.enterprise import EnterpriseArticles
+from sources.tables.json_array import cut_array
 from sources.tables.rows import RowReader
 from sources.tables.tar import untar
 
+_HEAD_BYTES = 4096
+_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
 _JSON_OVERHEAD = 7
 """JSON may write a byte of text as six (\\u0041), and a line holds more than its text."""
 
 
 def read_jsonl(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
-    """Documents of the objects in a JSONL file, in any compression, or in a tar archive of such files."""
+    """Documents of the objects in a JSONL file or in one JSON array, in any compression, or in a tar archive of files.
+
+    Blank lines are no records.
+    """
     reader = RowReader(raw, config)
     with EnterpriseArticles(config) as articles, open_raw(raw) as file:
-        for line in cut(untar(stream(file)), b"\n", config.max_page_bytes * _JSON_OVERHEAD):
+        for line in _cut(untar(stream(file)), config.max_page_bytes * _JSON_OVERHEAD):
             if isinstance(line, LostPiece):
                 yield Place(raw.source, raw.name, line.offset).failure(line.reason, line.detail)
             elif line.content.strip():
                 yield _read_line(line, raw, reader, articles)
+
+
+def _cut(chunks: Iterable[bytes | Gap], limit: int) -> Iterator[Piece | LostPiece]:
+    beginning, chunks = peek(chunks, _HEAD_BYTES)
+    return cut_array(chunks, limit) if _ARRAY.match(beginning) else cut(chunks, b"\n", limit)
 
 
 def _read_line(line: Piece, raw: RawInput, reader: RowReader, articles: EnterpriseArticles) -> Reading:

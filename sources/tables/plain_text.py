@@ -14,7 +14,7 @@ from itertools import chain
 from urllib.parse import unquote
 
 from sources.compression import Gap, stream
-from sources.cutting import LostPiece, Piece, cut
+from sources.cutting import LostPiece, Piece, cut, peek
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.text import wide_encoding
@@ -63,7 +63,7 @@ def _lost(piece: LostPiece, raw: RawInput) -> Reading:
 
 def _pieces(chunks: Iterable[bytes | Gap], separator: str | None, limit: int) -> Iterator[Piece | LostPiece]:
     """The documents of a file; empty ones are none."""
-    beginning, chunks = _begin(chunks)
+    beginning, chunks = peek(chunks, _SAMPLE_BYTES)
     encoding = _encoding_of(beginning)
     text = _to_utf8(chunks, encoding) if encoding else chunks
     if separator == BLANK_LINE:
@@ -73,18 +73,6 @@ def _pieces(chunks: Iterable[bytes | Gap], separator: str | None, limit: int) ->
     else:
         found = cut(text, b"\n" if separator == LINE else separator.encode(), limit)
     yield from (piece for piece in found if isinstance(piece, LostPiece) or piece.content.strip())
-
-
-def _begin(chunks: Iterable[bytes | Gap]) -> tuple[bytes, Iterator[bytes | Gap]]:
-    """The first bytes of a stream, and the whole of it again."""
-    held: list[bytes | Gap] = []
-    sample, rest = b"", iter(chunks)
-    for chunk in rest:
-        held.append(chunk)
-        sample += b"" if isinstance(chunk, Gap) else chunk
-        if len(sample) >= _SAMPLE_BYTES:
-            break
-    return sample[:_SAMPLE_BYTES], chain(held, rest)
 
 
 def _encoding_of(sample: bytes) -> str | None:

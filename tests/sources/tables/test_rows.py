@@ -95,6 +95,25 @@ def test_a_bad_line_costs_itself(tmp_path: Path, line: bytes, reason: str) -> No
     assert failure.reason == reason and failure.offset == len(LINES)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("rows", [1, 9, 4000])
+def test_an_array_is_read_like_lines(tmp_path: Path, indent: int | None, rows: int) -> None:
+    wanted = [{**ROWS[n % 9], "text": f'磨 [{{,]}} " {n}', "id": n} for n in range(rows)]
+    data = json.dumps(wanted, indent=indent, ensure_ascii=False).encode() + b"\n"
+    found = documents(read_lines(tmp_path, gzip.compress(data, mtime=0)))
+    assert [one.text for one in found] == [row["text"] for row in wanted]
+    last = found[-1]
+    assert json.loads(data[last.offset :][: last.length]) == wanted[-1]  # type: ignore[misc]
+
+
+def test_an_array_that_breaks_off_keeps_what_is_whole(tmp_path: Path) -> None:
+    data = json.dumps(ROWS).encode()
+    readings = read_lines(tmp_path, data[: data.index(b"Row 7")])
+    assert len(texts(readings)) == 7 and reasons(readings) == ["bad_json"]
+    readings = read_lines(tmp_path, b'[{"text": "a"}, {"text": "' + b"x" * 90_000 + b'"}]', max_page_bytes=10_000)
+    assert texts(readings) == ["a"] and reasons(readings) == ["page_too_large"]
+
+
 def test_odd_strings_are_mended(tmp_path: Path) -> None:
     data = b'{"text": "half \\ud83d pair"}\n{"text": "bad \xff byte"}\n'
     data += b'{"text": "a\\u0000b\\r\\nc", "n": NaN}\n{"text": " \\n"}'
