@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from typing import cast
@@ -15,6 +16,8 @@ from trainer.models.contract import LanguageModel, Losses
 from trainer.settings import TrainingConfig
 
 CPP_COMPILERS = ("g++", "c++", "clang++")
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+"""glibc's numbers for them, from malloc.h."""
 
 
 def choose_precision(device: torch.device) -> str:
@@ -28,6 +31,16 @@ def choose_precision(device: torch.device) -> str:
 def usable_threads(asked: int) -> int:
     """No more threads than cores this process may use: two on one core run up to 15 times slower than one."""
     return max(1, min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next one, instead of giving it back to the system.
+
+    A step of 1.3 M parameters took 8,600 pages anew, 15 % of its CPU seconds. With another C library nothing happens.
+    """
+    if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
+        set_option(MMAP_MAX, 0)
+        set_option(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def refuse_without_compiler(config: TrainingConfig, device: torch.device) -> None:

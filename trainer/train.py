@@ -26,7 +26,7 @@ from trainer.checkpoints.folders import (
 )
 from trainer.checkpoints.parents import find_parent, start_from
 from trainer.checkpoints.saving import Saver
-from trainer.compute import refuse_without_compiler, usable_threads
+from trainer.compute import keep_freed_memory, refuse_without_compiler, usable_threads
 from trainer.data.batches import Batch, TrainingSamples, make_batch
 from trainer.data.mixture import Mixture, open_mixture
 from trainer.evaluation.held_out import evaluate_model, score_sources, write_evaluation
@@ -62,6 +62,7 @@ def train(data: Path, preset: Preset, out: Path, *, prompts: tuple[str, ...] = (
             return out
         torch.set_num_threads(usable_threads(plan.training.threads))
         refuse_without_compiler(plan.training, world.device)
+        keep_freed_memory()
         torch.use_deterministic_algorithms(world.device.type == "cpu")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         run = Run(mixture, plan, out, world, say)

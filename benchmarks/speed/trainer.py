@@ -1,9 +1,9 @@
 """The trainer's tokens per second beside a GPT-2 loop in nanoGPT's manner and litgpt: as many parameters, one batch.
 
 Every contender makes whole steps (batch, forward, backward, clipping, AdamW) in bfloat16 over float32 weights on one
-thread, and they take turns in this process. Documents are not kept apart, since neither peer can; ours with documents
-apart stands beside it. On a GPU (`--gpu`) the presets of published shapes train on packed documents, and the share of
-the machine's own matrix rate that they reach is counted as PaLM counts it.
+thread, each in a process of its own as its own command starts it, and they take turns. Documents are not kept apart,
+since neither peer can; ours with documents apart stands beside it. On a GPU (`--gpu`) the presets of published shapes
+train on packed documents, and the share of the machine's own matrix rate that they reach is counted as PaLM counts it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import argparse
 import gc
 import hashlib
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +32,12 @@ from benchmarks.speed._gpt_loop import GptLoop, Shape
 from benchmarks.speed._litgpt_loop import LitGptLoop
 from benchmarks.table import Row, publish
 from storage.megatron import IndexedWriter
+from trainer.compute import keep_freed_memory
 from trainer.data.mixture import open_mixture
 from trainer.parallel.world import World
 from trainer.plans import make_plan
 from trainer.settings import Preset, TrainingConfig, load_preset
-from trainer.train import Run
+from trainer.train import Outcome, Run
 
 CORPUS_TOKENS = 2_000_000
 MEAN_LOG_LENGTH = 5.0
@@ -40,12 +45,22 @@ MEAN_LOG_LENGTH = 5.0
 END = 0
 STEPS_A_TURN = 5
 """The first of them find the contender's weights gone from the cache."""
+WARM_UP = 3
 MATRIX = 4096
 GPU_PRESETS = {"chuxin-1.6b": 4, "olmo2-1b": 4, "openseek-small-v1": 4}
 """Samples of 4,096 tokens that a GPU takes at once."""
 
-Step = Callable[[], object]
+Turn = Callable[[], list[float]]
+"""Some steps of a contender; CPU seconds of each."""
 Ids = npt.NDArray[np.uint16]
+
+
+class Loop(Protocol):
+    """A contender: one call is one step."""
+
+    num_parameters: int
+
+    def __call__(self) -> object: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +117,17 @@ def cpu_rows(size: Size, folder: Path, seconds: float) -> list[Row]:
     """Ours beside both peers, and with documents apart."""
     shape, tokens = size.shape, invent_tokens(size.shape.vocabulary)
     data = write_mixture(folder / f"{size.shape.hidden}", tokens, size.shape.vocabulary)
-    gpt, litgpt = GptLoop(shape, tokens, torch.device("cpu"), compile=True), LitGptLoop(shape, size.ffn_size, tokens)
-    ours = {
-        "plain": our_run(size, data, compile=False, apart=False),
-        "compiled": our_run(size, data, compile=True, apart=False),
-        "apart": our_run(size, data, compile=False, apart=True),
-        "compiled apart": our_run(size, data, compile=True, apart=True),
+    contenders: dict[str, Callable[[], Loop]] = {
+        "gpt": partial(GptLoop, shape, tokens, torch.device("cpu"), compile=True),
+        "litgpt": partial(LitGptLoop, shape, size.ffn_size, tokens),
+        "plain": partial(OurLoop, size, data, compile=False, apart=False),
+        "compiled": partial(OurLoop, size, data, compile=True, apart=False),
+        "apart": partial(OurLoop, size, data, compile=False, apart=True),
+        "compiled apart": partial(OurLoop, size, data, compile=True, apart=True),
     }
-    counts = {"ours": _count(ours["plain"]), "GPT-2 loop": gpt.num_parameters, "litgpt": litgpt.num_parameters}
-    print(size.name, counts, flush=True)
-    steps: dict[str, Step] = {"gpt": gpt, "litgpt": litgpt, **{name: run.run_step for name, run in ours.items()}}
-    rates = take_turns(steps, shape.length * shape.batch, seconds)
+    with ExitStack() as processes:
+        turns = {name: processes.enter_context(in_own_process(make)) for name, make in contenders.items()}
+        rates = take_turns(turns, shape.length * shape.batch, seconds)
     peers = {"GPT-2 loop, compiled": rates["gpt"], "litgpt, compiled": rates["litgpt"]}
     named = {
         "compiled": "--compile",
@@ -127,24 +142,62 @@ def cpu_rows(size: Size, folder: Path, seconds: float) -> list[Row]:
     ]
 
 
-def take_turns(steps: Mapping[str, Step], tokens_per_step: int, seconds: float) -> dict[str, float]:
+@contextmanager
+def in_own_process(make: Callable[[], Loop]) -> Iterator[Turn]:
+    """A contender in a fresh process, ready: compiled and warm."""
+    fresh = multiprocessing.get_context("spawn")
+    here, there = fresh.Pipe()
+    process = fresh.Process(target=make_steps, args=(make, there), daemon=True)
+    process.start()
+    here.recv()
+
+    def turn() -> list[float]:
+        here.send(STEPS_A_TURN)
+        seconds: list[float] = here.recv()
+        return seconds
+
+    yield turn
+    here.send(0)
+    process.join()
+
+
+def make_steps(make: Callable[[], Loop], orders: Connection) -> None:
+    """Make as many steps as is asked for, until none are; tells their CPU seconds."""
+    torch.set_num_threads(1)
+    step, asked = make(), WARM_UP
+    print(f"{type(step).__name__}: {step.num_parameters:,} parameters", flush=True)
+    while asked:
+        orders.send([_cpu_seconds(step) for _ in range(asked)])
+        gc.collect()
+        asked = orders.recv()
+
+
+def take_turns(turns: Mapping[str, Turn], tokens_per_step: int, seconds: float) -> dict[str, float]:
     """Tokens a CPU second of each contender: the best of its turns, the median step of a turn."""
-    best: dict[str, float] = {}
-    for step in steps.values():
-        _cpu_seconds(step), _cpu_seconds(step)
-    gc.collect()
+    best = dict.fromkeys(turns, 0.0)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for name, step in steps.items():
-            taken = [_cpu_seconds(step) for _ in range(STEPS_A_TURN)]
-            best[name] = max(best.get(name, 0.0), tokens_per_step / statistics.median(taken))
+        for name, turn in turns.items():
+            best[name] = max(best[name], tokens_per_step / statistics.median(turn()))
     return best
 
 
-def _cpu_seconds(step: Step) -> float:
+def _cpu_seconds(step: Loop) -> float:
     start = time.process_time()
     step()
     return time.process_time() - start
+
+
+class OurLoop:
+    """The trainer's own loop in a process made ready as `train` does it; one call is one step."""
+
+    def __init__(self, size: Size, data: Path, *, compile: bool, apart: bool) -> None:
+        keep_freed_memory()
+        self.run = our_run(size, data, compile=compile, apart=apart)
+        self.num_parameters = self.run.num_parameters
+
+    def __call__(self) -> Outcome:
+        return self.run.run_step()
 
 
 def our_run(size: Size, data: Path, *, compile: bool, apart: bool) -> Run:
@@ -245,7 +298,3 @@ def write_mixture(folder: Path, tokens: Ids, vocabulary: int) -> Path:
         (folder / f"{name}.json").write_text(json.dumps({"format_version": 1, **row}))
     (folder / "tokenizer.json").write_text("{}")
     return folder
-
-
-def _count(run: Run) -> int:
-    return run.num_parameters

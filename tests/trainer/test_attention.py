@@ -67,6 +67,14 @@ def test_values_may_have_another_size() -> None:
     torch.testing.assert_close(part, whole[..., :5])
 
 
+def test_the_compiler_may_trust_the_operation() -> None:
+    """PyTorch's own check: shapes without data, gradients and traced calls are those of the operation itself."""
+    q, k, v, _ = (x.requires_grad_() for x in heads(200))
+    blocks = see(documents(200, 60), 200, torch.float64)
+    keys, values = (x.detach().repeat_interleave(HEADS // KV_HEADS, dim=1).requires_grad_() for x in (k, v))
+    torch.library.opcheck(torch.ops.gristmill.mix.default, (q, keys, values, *blocks))
+
+
 def test_longer_samples_go_to_pytorchs_kernel() -> None:
     x = torch.empty(1, blockwise.LONGEST + 1, 1)
     assert attention_mask(None, x, torch.float32) is None
@@ -84,7 +92,7 @@ def test_keys_of_other_documents_are_not_multiplied() -> None:
     numbers = torch.zeros(1, 512, dtype=torch.int64)
     numbers[:, 128:256], numbers[:, 256:] = 1, 2
     blocks = [
-        sum((stop - first) // 128 for _, _, stop, first, _ in block_spans(see(seen, 512, torch.float32), 1))
+        sum((stop - first) // 128 for _, _, stop, first, _ in block_spans(see(seen, 512, torch.float32).first_RT, 1))
         for seen in (None, numbers)
     ]
     assert blocks == [10, 5]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.utils.checkpoint import checkpoint
 
 from trainer.models.attention import Documents
@@ -157,7 +158,8 @@ class LanguageModel(nn.Module):
     def cross_entropy(self, x_BTD: Tensor, labels_BT: Tensor, weights_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over the tokens: (with z-loss, to be differentiated; without, to be told)."""
         rows_ND = x_BTD.flatten(0, 1).to(compute_dtype(x_BTD))
-        return summed_loss(rows_ND, self.head.weight, labels_BT.flatten(), weights_BT.flatten(), self.z_loss)  # type: ignore[no-any-return]
+        labels_N, weights_N, fused = labels_BT.flatten(), weights_BT.flatten(), x_BTD.is_cpu and is_compiling()
+        return summed_loss(rows_ND, self.head.weight, labels_N, weights_N, self.z_loss, fused)  # type: ignore[no-any-return]
 
     def run_block(self, block: nn.Module, *inputs: object) -> Any:
         """What the block gives; with `recompute` its inner states are made again in the backward pass, not kept."""
