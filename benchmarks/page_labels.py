@@ -19,7 +19,7 @@ from benchmarks.web_pages import GoldPage, f1_of, words_of
 from sources.pages.blocks import Blocks, find_blocks
 from sources.pages.scan import Scan, scan_page
 from sources.pages.write import block_texts
-from sources.web.charset import decode_html
+from sources.web.charset import encode_html
 
 Array = npt.NDArray[Any]
 _MAX_CELLS = 1_500_000_000
@@ -48,7 +48,7 @@ class LabelledPage:
 
 def label_page(page: GoldPage) -> LabelledPage:
     """The page with a label for each block."""
-    scan = scan_page(decode_html(page.data, page.charset).replace("\x00", "").encode("utf-8", "replace"))
+    scan = scan_page(encode_html(page.data, page.charset))
     blocks = find_blocks(scan)
     found = [words_of(html.unescape(text), page.is_chinese) for text in block_texts(scan, blocks)]
     gold = words_of(page.gold, page.is_chinese)

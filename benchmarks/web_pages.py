@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
@@ -47,6 +48,12 @@ class GoldPage:
     @property
     def is_chinese(self) -> bool:
         return self.page_type == "Chinese news"
+
+    @property
+    def site(self) -> str:
+        """The host; of a page whose address was not kept, the page itself."""
+        host = urlsplit(self.url).hostname or ""
+        return self.url if host.endswith(".invalid") else host
 
 
 def read_gold_pages(web: Path, gold: Path) -> list[GoldPage]:

@@ -10,7 +10,6 @@ Price: 0.1 ms a page for the pipe, one start of the process (0.5 s, 120 MB), and
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import orjson
 
 from sources.reading import Extraction, ReadConfig
 from sources.web.page import Page
@@ -63,14 +64,14 @@ class PageExtractor:
         assert process.stdin and process.stdout
         head = {"bytes": len(data), "charset": announced_charset, "url": url, "mode": self._mode}
         try:
-            process.stdin.write(json.dumps(head).encode() + b"\n" + data)
+            process.stdin.write(orjson.dumps(head) + b"\n" + data)
             process.stdin.flush()
             answer = process.stdout.readline()
         except BrokenPipeError:
             answer = b""
         if not answer.endswith(b"\n"):
             raise self._explain_death(process)
-        reply = json.loads(answer)
+        reply = orjson.loads(answer)
         if reply.get("failure"):
             raise ExtractionFailed("page_too_complex", reply["failure"])
         return Page(**reply)

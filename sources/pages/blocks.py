@@ -8,12 +8,12 @@ time grows with the page: 0.3 ms for 140 KB.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sources.compiled import Scalar, kernel, part
+from sources.compiled import Scalar, kernel, part, piece
 from sources.pages.counting import (
     B_BARS,
     B_CAPITALS,
@@ -54,7 +54,7 @@ from sources.pages.counting import (
     SUM_WORDS,
     count_blocks,
 )
-from sources.pages.elements import BLOCK_BREAK
+from sources.pages.elements import BLOCK_BREAK, Elements
 from sources.pages.letters import FNV, PRIME
 from sources.pages.names import BLOCK, CLASS_WORDS, FLAGS, MARKS, TAG, TEXT_TABLE, TEXT_WORDS
 from sources.pages.scan import NOTE_TITLE, Scan
@@ -95,6 +95,12 @@ _W_COMMENT, _W_CARD, _W_MESSAGE, _W_PRODUCT = (
 )
 _ARTICLE, _FORM = TAG["article"], TAG["form"]
 _GOOD_CHARS, _GOOD_LINKS = 140, 0.3
+_N_PLACE = len(_PLACE)
+_PLACE_AT = BLOCK_FEATURES.index(_PLACE[0])
+(_NUM_GOOD, _LONGEST, _FIRST_GOOD, _LAST_GOOD, _CHARS_BEFORE, _FROM_GOOD, _FROM_HEADING, _HEADING_CHARS, _HEADINGS,
+ _FROM_H1) = range(10)  # fmt: skip
+_N_STATE = 10
+"""Places of the state: what was found of the page, then what stands before the block that is being described."""
 _MAX_TITLE_WORDS = 64
 
 
@@ -131,22 +137,48 @@ def find_blocks(scan: Scan) -> Blocks:
         source, scan.run_start, scan.run_end, scan.run_element, scan.run_kind, scan.marks, first, last,
         TEXT_TABLE.keys, TEXT_TABLE.values, title, title_start, min(title_end, title_start + 1000), stats, sums,
     )  # fmt: skip
+    tree = Elements(
+        scan.tag, scan.parent, scan.marks, scan.words, scan.above, scan.signature, scan.first_run, scan.last_run
+    )
     slots = 1 << (2 * max(elements, size, 4)).bit_length()
-    keys, counts = np.zeros(slots, np.uint64), np.zeros((slots, 2), np.int64)
-    element, twin = np.empty(size, np.int32), np.empty(size, np.int64)
-    features = np.zeros((size, len(FEATURES)), np.float32)
-    siblings, repeats = np.zeros(elements, np.int32), np.zeros(size, np.int32)
-    _describe(
-        scan.tag, scan.parent, scan.marks, scan.words, scan.above, scan.signature, scan.first_run, scan.last_run,
-        first, last, scan.run_element, stats, sums, keys, counts, FLAGS, siblings, repeats, element, twin,
-        np.zeros(elements, np.int16), features,
+    found = _Found(
+        np.zeros(elements, np.int16), np.zeros(elements, np.int32), np.zeros(size, np.int32), np.empty(size, np.int32),
+        np.empty(size, np.int64), np.zeros(_N_STATE, np.int64), np.zeros(slots, np.uint64), np.zeros(slots, np.int64),
     )  # fmt: skip
-    return Blocks(first, last, element, stats[:, B_WORDS].copy(), twin, features)
+    features = np.zeros((size, len(FEATURES)), np.float32)
+    if size:
+        _describe(tree, _Parts(first, last, scan.run_element, stats, sums), FLAGS, found, features)
+    return Blocks(first, last, found.element, stats[:, B_WORDS].copy(), found.twin, features)
+
+
+class _Parts(NamedTuple):
+    """Blocks as runs, what was counted of them, and the prefix sums over runs."""
+
+    first: Array
+    last: Array
+    run_element: Array
+    stats: Array
+    sums: Array
+
+
+class _Found(NamedTuple):
+    """Of elements their depth and how many siblings look alike; of blocks how often the same text stands in the page,
+    the element that holds them and their template; the page's state; a table of counts by hash.
+    """
+
+    depth: Array
+    siblings: Array
+    repeats: Array
+    element: Array
+    twin: Array
+    state: Array
+    keys: Array
+    counts: Array
 
 
 @part
-def _add(keys: Array, counts: Array, key: Scalar, amount: Scalar) -> Scalar:
-    """Adds to the count of `key`; its place."""
+def _add(keys: Array, counts: Array, key: Scalar) -> Scalar:
+    """Adds one to the count of `key`; its place."""
     if key == 0:
         key = np.uint64(1)
     mask = np.uint64(len(keys) - 1)
@@ -154,8 +186,7 @@ def _add(keys: Array, counts: Array, key: Scalar, amount: Scalar) -> Scalar:
     while keys[place] != 0 and keys[place] != key:
         place = (place + np.uint64(1)) & mask
     keys[place] = key
-    counts[place, 0] += 1
-    counts[place, 1] += amount
+    counts[place] += 1
     return place
 
 
@@ -199,48 +230,29 @@ def _write_bits(row: Array, at: Scalar, bits: Scalar, number: Scalar) -> None:
 
 
 @part
-def _write_levels(
-    row: Array,
-    at: Scalar,
-    tags: Array,
-    parents: Array,
-    first_run: Array,
-    last_run: Array,
-    sums: Array,
-    page_chars: Scalar,
-    element: Scalar,
-) -> None:
+def _write_levels(row: Array, at: Scalar, tree: Elements, sums: Array, element: Scalar) -> None:
     """Of the element and of the next ancestors that hold more text than the one before: size, links, marks."""
     size = -1
     for _level in range(_LEVELS):
-        while parents[element] >= 0 and _sum(sums, first_run[element], last_run[element], SUM_CHARS) <= size:
-            element = parents[element]
-        first, last = first_run[element], last_run[element]
+        while (
+            tree.parent[element] >= 0 and _sum(sums, tree.first_run[element], tree.last_run[element], SUM_CHARS) <= size
+        ):
+            element = tree.parent[element]
+        first, last = tree.first_run[element], tree.last_run[element]
         size = _sum(sums, first, last, SUM_CHARS)
         chars = max(size, 1)
         row[at] = np.log1p(size)
         row[at + 1] = _sum(sums, first, last, SUM_LINKS) / chars
-        row[at + 2] = size / page_chars
+        row[at + 2] = size / max(sums[-1, SUM_CHARS], 1)
         row[at + 3] = _sum(sums, first, last, SUM_MARKS) / chars
         row[at + 4] = _sum(sums, first, last, SUM_PARAGRAPHS) / chars
         row[at + 5] = np.log1p(_sum(sums, first, last, SUM_BLOCKS))
-        row[at + 6] = tags[element]
+        row[at + 6] = tree.tag[element]
         at += 7
 
 
 @part
-def _write_twins(
-    row: Array,
-    at: Scalar,
-    parents: Array,
-    signature: Array,
-    first_run: Array,
-    last_run: Array,
-    siblings: Array,
-    sums: Array,
-    page_chars: Scalar,
-    element: Scalar,
-) -> None:
+def _write_twins(row: Array, at: Scalar, tree: Elements, siblings: Array, sums: Array, element: Scalar) -> None:
     """The most often repeated of the element and its five nearest ancestors: how often, how high, how large."""
     most: Scalar = 0
     level, chosen = 0, element
@@ -249,14 +261,14 @@ def _write_twins(
             break
         if siblings[element] > most:
             most, level, chosen = siblings[element], height, element
-        element = parents[element]
-    first, last = first_run[chosen], last_run[chosen]
+        element = tree.parent[element]
+    first, last = tree.first_run[chosen], tree.last_run[chosen]
     size = _sum(sums, first, last, SUM_CHARS)
     row[at] = np.log1p(most)
     row[at + 1] = level
     row[at + 2] = np.log1p(size)
     row[at + 3] = _sum(sums, first, last, SUM_LINKS) / max(size, 1)
-    row[at + 4] = size * most / page_chars
+    row[at + 4] = size * most / max(sums[-1, SUM_CHARS], 1)
 
 
 @part
@@ -283,41 +295,156 @@ def _path_key(signature: Array, parents: Array, element: Scalar) -> Scalar:
 
 
 @part
-def _write_page(
-    page: Array,
-    stats: Array,
-    sums: Array,
-    tags: Array,
-    words: Array,
-    num_good: Scalar,
-    longest: Scalar,
-    elements: Scalar,
-) -> None:
-    total = sums[-1]
-    chars, blocks = max(total[SUM_CHARS], 1), max(len(stats), 1)
-    headings, prices = 0, 0
-    for block in range(len(stats)):
-        prices += stats[block, B_PRICE] > 0
-    articles, forms, comments, cards, messages, products = 0, 0, 0, 0, 0, 0
-    for element in range(len(tags)):
-        articles += tags[element] == _ARTICLE
-        forms += tags[element] == _FORM
-        comments += words[element] & _W_COMMENT != 0
-        cards += words[element] & _W_CARD != 0
-        messages += words[element] & _W_MESSAGE != 0
-        products += words[element] & _W_PRODUCT != 0
+def _count_siblings(tree: Elements, found: _Found) -> None:
+    """Depths, and for each element that holds text how many children of its parent look like it."""
+    for number in range(1, len(tree.tag)):
+        found.depth[number] = found.depth[tree.parent[number]] + 1
+        if tree.last_run[number] > tree.first_run[number]:
+            key = (tree.signature[number] ^ np.uint64(tree.parent[number])) * PRIME
+            found.siblings[number] = _add(found.keys, found.counts, key)
+    for number in range(1, len(tree.tag)):
+        holds = tree.last_run[number] > tree.first_run[number]
+        found.siblings[number] = found.counts[found.siblings[number]] if holds else 0
+    found.keys[:] = 0
+    found.counts[:] = 0
+
+
+@piece
+def _holder(tree: Elements, flags: Array, element: Scalar, first: Scalar, last: Scalar) -> Scalar:
+    """The innermost line-breaking element around the runs."""
+    while tree.parent[element] >= 0 and (
+        tree.last_run[element] < last or tree.first_run[element] > first or not flags[tree.tag[element]] & BLOCK
+    ):
+        element = tree.parent[element]
+    return element
+
+
+@piece
+def _is_good(stat: Array) -> Scalar:
+    """Whether a block alone looks like prose: long, and not of links."""
+    return stat[B_CHARS] >= _GOOD_CHARS and stat[B_LINKS] < _GOOD_LINKS * stat[B_CHARS]
+
+
+@part
+def _survey(tree: Elements, parts: _Parts, flags: Array, found: _Found) -> None:
+    """Holders, templates and repeats of blocks, and where those that look like prose begin and end."""
+    state = found.state
+    state[_FIRST_GOOD], state[_LAST_GOOD] = len(parts.first), -1
+    for block in range(len(parts.first)):
+        first, stat = parts.first[block], parts.stats[block]
+        found.repeats[block] = _add(found.keys, found.counts, np.uint64(stat[B_HASH]))
+        holder = _holder(tree, flags, parts.run_element[first], first, parts.last[block])
+        found.element[block] = holder
+        found.twin[block] = _path_key(tree.signature, tree.parent, holder)
+        state[_LONGEST] = max(state[_LONGEST], stat[B_CHARS])
+        if _is_good(stat):
+            state[_NUM_GOOD] += 1
+            state[_FIRST_GOOD] = min(state[_FIRST_GOOD], block)
+            state[_LAST_GOOD] = block
+
+
+@piece
+def _write_block(row: Array, block: Scalar, tree: Elements, parts: _Parts, found: _Found) -> None:
+    """What is seen of the block itself and of what it stands in."""
+    first, holder = parts.first[block], found.element[block]
+    innermost = parts.run_element[first]
+    _write_seen(row, parts.stats[block], parts.last[block] - first, found.counts[found.repeats[block]])
+    at = _N_SEEN
+    _write_bits(row, at, parts.stats[block, B_GROUPS], _N_TEXT)
+    at += _N_TEXT
+    _write_bits(row, at, tree.marks[innermost], _N_MARKS)
+    at += _N_MARKS
+    _write_bits(row, at, tree.above[innermost], _N_CLASS)
+    at += _N_CLASS
+    _write_bits(row, at, _near_words(tree.words, tree.parent, innermost), _N_CLASS)
+    _write_levels(row, at + _N_CLASS, tree, parts.sums, holder)
+    row[_PLACE_AT + 3] = found.depth[holder]
+    row[_PLACE_AT + 4] = tree.tag[holder]
+    row[_PLACE_AT + 5] = tree.tag[tree.parent[holder]] if tree.parent[holder] >= 0 else 0
+    _write_twins(row, _PLACE_AT + 17, tree, found.siblings, parts.sums, holder)
+
+
+@piece
+def _write_place(row: Array, block: Scalar, marks: Scalar, parts: _Parts, state: Array) -> None:
+    """Where the block stands: after how much text, how far from headings and from what looks like prose."""
+    stat = parts.stats[block]
+    if marks & M_HEADING:
+        state[_FROM_HEADING], state[_HEADING_CHARS] = 0, stat[B_CHARS]
+        state[_HEADINGS] += 1
+    if marks & M_H1 and state[_FROM_H1] < 0:
+        state[_FROM_H1] = 0
+    state[_FROM_GOOD] = 0 if _is_good(stat) else state[_FROM_GOOD] + 1
+    row[_PLACE_AT] = block / len(parts.first)
+    row[_PLACE_AT + 1] = np.log1p(state[_CHARS_BEFORE])
+    row[_PLACE_AT + 2] = np.log1p(max(parts.sums[-1, SUM_CHARS], 1) - state[_CHARS_BEFORE])
+    row[_PLACE_AT + 6] = min(state[_FROM_HEADING], 50)
+    row[_PLACE_AT + 7] = np.log1p(state[_HEADING_CHARS])
+    row[_PLACE_AT + 8] = np.log1p(state[_HEADINGS])
+    row[_PLACE_AT + 9] = np.log1p(state[_FROM_H1]) if state[_FROM_H1] >= 0 else -1
+    row[_PLACE_AT + 10] = state[_FROM_H1] >= 0
+    row[_PLACE_AT + 11] = min(state[_FROM_GOOD], 50)
+    row[_PLACE_AT + 13] = np.log1p(max(state[_FIRST_GOOD] - block, 0)) if state[_NUM_GOOD] else -1
+    row[_PLACE_AT + 14] = np.log1p(max(block - state[_LAST_GOOD], 0)) if state[_NUM_GOOD] else -1
+    state[_CHARS_BEFORE] += stat[B_CHARS]
+    state[_FROM_HEADING] += 1
+    if state[_FROM_H1] >= 0:
+        state[_FROM_H1] += 1
+
+
+@piece
+def _write_near(row: Array, block: Scalar, parts: _Parts) -> None:
+    """The text of the nine blocks around."""
+    low, high = parts.first[max(block - 4, 0)], parts.last[min(block + 4, len(parts.first) - 1)]
+    near = _sum(parts.sums, low, high, SUM_CHARS)
+    row[_PLACE_AT + 15] = np.log1p(near)
+    row[_PLACE_AT + 16] = _sum(parts.sums, low, high, SUM_LINKS) / max(near, 1)
+
+
+@piece
+def _write_neighbours(row: Array, block: Scalar, tree: Elements, parts: _Parts, element: Array) -> None:
+    """The two blocks before and the two behind."""
+    place = _PLACE_AT + _N_PLACE
+    for step in _NEIGHBOURS:
+        other = block + step
+        if 0 <= other < len(parts.first):
+            chars = parts.stats[other, B_CHARS]
+            row[place] = np.log1p(chars)
+            row[place + 1] = parts.stats[other, B_LINKS] / max(chars, 1)
+            row[place + 2] = tree.marks[parts.run_element[parts.first[other]]] & M_HEADING != 0
+            row[place + 3] = min(parts.stats[other, B_STOPS], 5)
+            row[place + 4] = tree.parent[element[other]] == tree.parent[element[block]]
+        else:
+            row[place] = -1
+        place += 5
+
+
+@part
+def _write_page(page: Array, tree: Elements, parts: _Parts, state: Array) -> None:
+    """What is seen of the whole page."""
+    total = parts.sums[-1]
+    chars, blocks = max(total[SUM_CHARS], 1), len(parts.stats)
+    prices, articles, forms, comments, cards, messages, products = 0, 0, 0, 0, 0, 0, 0
+    for block in range(blocks):
+        prices += parts.stats[block, B_PRICE] > 0
+    for element in range(len(tree.tag)):
+        articles += tree.tag[element] == _ARTICLE
+        forms += tree.tag[element] == _FORM
+        comments += tree.words[element] & _W_COMMENT != 0
+        cards += tree.words[element] & _W_CARD != 0
+        messages += tree.words[element] & _W_MESSAGE != 0
+        products += tree.words[element] & _W_PRODUCT != 0
     page[0] = np.log1p(total[SUM_CHARS])
     page[1] = np.log1p(blocks)
     page[2] = total[SUM_LINKS] / chars
     page[3] = total[SUM_PARAGRAPHS] / chars
     page[4] = total[SUM_ITEMS] / chars
     page[5] = total[SUM_CELLS] / chars
-    page[6] = headings / blocks
+    page[6] = state[_HEADINGS] / blocks
     page[7] = min(articles, 40)
     page[8] = min(forms, 10)
     page[9] = prices / blocks
-    page[10] = num_good / blocks
-    page[11] = np.log1p(longest)
+    page[10] = state[_NUM_GOOD] / blocks
+    page[11] = np.log1p(state[_LONGEST])
     page[12] = total[SUM_PRE] / chars
     page[13] = np.log1p(comments)
     page[14] = np.log1p(cards)
@@ -330,142 +457,21 @@ def _write_page(
 
 
 @kernel
-def _describe(
-    tags: Array,
-    parents: Array,
-    marks: Array,
-    words: Array,
-    above: Array,
-    signature: Array,
-    first_run: Array,
-    last_run: Array,
-    first: Array,
-    last: Array,
-    run_element: Array,
-    stats: Array,
-    sums: Array,
-    keys: Array,
-    counts: Array,
-    flags: Array,
-    siblings: Array,
-    repeats: Array,
-    element: Array,
-    twin: Array,
-    depths: Array,
-    features: Array,
-) -> None:
-    size = len(first)
-    page_chars = max(sums[-1, SUM_CHARS], 1)
-    for number in range(1, len(tags)):
-        depths[number] = depths[parents[number]] + 1
-        if last_run[number] > first_run[number]:
-            siblings[number] = _add(keys, counts, (signature[number] ^ np.uint64(parents[number])) * PRIME, 0)
-    for number in range(1, len(tags)):
-        siblings[number] = counts[siblings[number], 0] if last_run[number] > first_run[number] else 0
-    keys[:] = 0
-    counts[:] = 0
-    num_good, longest, first_good, last_good = 0, 0, size, -1
+def _describe(tree: Elements, parts: _Parts, flags: Array, found: _Found, features: Array) -> None:
+    size, page_at, state = len(parts.first), features.shape[1] - _N_PAGE, found.state
+    _count_siblings(tree, found)
+    _survey(tree, parts, flags, found)
+    state[_FROM_GOOD], state[_FROM_HEADING], state[_FROM_H1] = 99, 99, -1
     for block in range(size):
-        repeats[block] = _add(keys, counts, np.uint64(stats[block, B_HASH]), 0)
-        holder = run_element[first[block]]
-        while parents[holder] >= 0 and (
-            last_run[holder] < last[block] or first_run[holder] > first[block] or not flags[tags[holder]] & BLOCK
-        ):
-            holder = parents[holder]
-        element[block] = holder
-        chars = stats[block, B_CHARS]
-        longest = max(longest, chars)
-        if chars >= _GOOD_CHARS and stats[block, B_LINKS] < _GOOD_LINKS * chars:
-            num_good += 1
-            first_good = min(first_good, block)
-            last_good = block
-    chars_before, from_good, from_heading, heading_chars, headings, from_h1 = 0, 99, 99, 0, 0, -1
-    for block in range(size):
-        row, stat, holder = features[block], stats[block], element[block]
-        innermost = run_element[first[block]]
-        twin[block] = _path_key(signature, parents, holder)
-        _write_seen(row, stat, last[block] - first[block], counts[repeats[block], 0])
-        at = _N_SEEN
-        _write_bits(row, at, stat[B_GROUPS], _N_TEXT)
-        at += _N_TEXT
-        _write_bits(row, at, marks[innermost], _N_MARKS)
-        at += _N_MARKS
-        _write_bits(row, at, above[innermost], _N_CLASS)
-        at += _N_CLASS
-        _write_bits(row, at, _near_words(words, parents, innermost), _N_CLASS)
-        at += _N_CLASS
-        _write_levels(row, at, tags, parents, first_run, last_run, sums, page_chars, holder)
-        at += 7 * _LEVELS
-        if marks[innermost] & M_HEADING:
-            from_heading, heading_chars = 0, stat[B_CHARS]
-            headings += 1
-        if marks[innermost] & M_H1 and from_h1 < 0:
-            from_h1 = 0
-        good = stat[B_CHARS] >= _GOOD_CHARS and stat[B_LINKS] < _GOOD_LINKS * stat[B_CHARS]
-        from_good = 0 if good else from_good + 1
-        row[at] = block / size
-        row[at + 1] = np.log1p(chars_before)
-        row[at + 2] = np.log1p(page_chars - chars_before)
-        row[at + 3] = depths[holder]
-        row[at + 4] = tags[holder]
-        row[at + 5] = tags[parents[holder]] if parents[holder] >= 0 else 0
-        row[at + 6] = min(from_heading, 50)
-        row[at + 7] = np.log1p(heading_chars)
-        row[at + 8] = np.log1p(headings)
-        row[at + 9] = np.log1p(from_h1) if from_h1 >= 0 else -1
-        row[at + 10] = from_h1 >= 0
-        row[at + 11] = min(from_good, 50)
-        row[at + 13] = np.log1p(max(first_good - block, 0)) if num_good else -1
-        row[at + 14] = np.log1p(max(block - last_good, 0)) if num_good else -1
-        _write_twins(row, at + 17, parents, signature, first_run, last_run, siblings, sums, page_chars, holder)
-        chars_before += stat[B_CHARS]
-        from_heading += 1
-        if from_h1 >= 0:
-            from_h1 += 1
-    _write_neighbours(features, first, last, sums, element, parents, marks, run_element, stats)
-    if size:
-        page = features[0, -_N_PAGE:]
-        _write_page(page, stats, sums, tags, words, num_good, longest, len(tags))
-        page[6] = headings / size
-        for block in range(1, size):
-            for column in range(_N_PAGE):
-                features[block, features.shape[1] - _N_PAGE + column] = page[column]
-
-
-@part
-def _write_neighbours(
-    features: Array,
-    first: Array,
-    last: Array,
-    sums: Array,
-    element: Array,
-    parents: Array,
-    marks: Array,
-    run_element: Array,
-    stats: Array,
-) -> None:
-    size = len(first)
-    at = _N_SEEN + _N_TEXT + _N_MARKS + 2 * _N_CLASS + 7 * _LEVELS
+        row = features[block]
+        _write_block(row, block, tree, parts, found)
+        _write_place(row, block, tree.marks[parts.run_element[parts.first[block]]], parts, state)
+        _write_near(row, block, parts)
+        _write_neighbours(row, block, tree, parts, found.element)
+    _write_page(features[0, page_at:], tree, parts, state)
     to_good = 99
     for block in range(size - 1, -1, -1):
-        row = features[block]
-        good = stats[block, B_CHARS] >= _GOOD_CHARS and stats[block, B_LINKS] < _GOOD_LINKS * stats[block, B_CHARS]
-        to_good = 0 if good else to_good + 1
-        row[at + 12] = min(to_good, 50)
-        low, high = first[max(block - 4, 0)], last[min(block + 4, size - 1)]
-        near = _sum(sums, low, high, SUM_CHARS)
-        row[at + 15] = np.log1p(near)
-        row[at + 16] = _sum(sums, low, high, SUM_LINKS) / max(near, 1)
-        place = at + 22
-        for step in (-2, -1, 1, 2):
-            other = block + step
-            if 0 <= other < size:
-                chars = stats[other, B_CHARS]
-                row[place] = np.log1p(chars)
-                row[place + 1] = stats[other, B_LINKS] / max(chars, 1)
-                row[place + 2] = marks[run_element[first[other]]] & M_HEADING != 0
-                row[place + 3] = min(stats[other, B_STOPS], 5)
-                row[place + 4] = parents[element[other]] == parents[element[block]]
-            else:
-                row[place] = -1
-            place += 5
+        to_good = 0 if _is_good(parts.stats[block]) else to_good + 1
+        features[block, _PLACE_AT + 12] = min(to_good, 50)
+        for column in range(page_at, features.shape[1]):
+            features[block, column] = features[0, column]

@@ -40,6 +40,8 @@ STATS = ("chars", "words", "links", "stops", "commas", "capitals", "digits", "pr
 (B_CHARS, B_WORDS, B_LINKS, B_STOPS, B_COMMAS, B_CAPITALS, B_DIGITS, B_PRICE, B_FUNCTION, B_FOREIGN,
  B_COPYRIGHT, B_BARS, B_CJK, B_OTHER, B_GROUPS, B_HASH, B_LAST, B_FIRST, B_TITLE, B_PRE,
  B_LINK_RUNS) = range(len(STATS))  # fmt: skip
+_CJK_CHARS = 2
+"""Characters that one of Chinese, Japanese or Korean counts for: what it says takes two and more Latin letters."""
 _GROUP_FUNCTION, _GROUP_FOREIGN = list(TEXT_WORDS).index("function"), list(TEXT_WORDS).index("foreign")
 M_LINK, M_P, M_ITEM, M_TD, M_HEADING, M_H1, M_PRE = (
     1 << list(MARKS).index(name) for name in ("link", "p", "item", "td", "heading", "h1", "pre")
@@ -127,7 +129,7 @@ def _count_run(
             if byte >= 0xE4 and byte <= 0xED and at + 2 < end:
                 stats[B_CJK] += 1
                 stats[B_WORDS] += 1
-                stats[B_CHARS] += 1
+                stats[B_CHARS] += _CJK_CHARS
                 whole = (whole ^ np.uint64(src[at + 1])) * PRIME
                 whole = (whole ^ np.uint64(src[at + 2])) * PRIME
                 stats[B_LAST] = 1
@@ -197,6 +199,7 @@ def _count_run(
             else:
                 stats[B_CJK] += 1
                 stats[B_WORDS] += 1
+                stats[B_CHARS] += _CJK_CHARS - 1
                 whole = (whole ^ np.uint64(src[at + 2])) * PRIME
                 stats[B_LAST] = 1
             at += 2

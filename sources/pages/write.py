@@ -8,10 +8,9 @@ keeps its white space; a formula is TeX between `$`.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,37 +21,35 @@ from sources.pages.names import MARKS, TAG
 from sources.pages.scan import PREFORMATTED, TEX, Scan
 
 Array = npt.NDArray[Any]
-_ITEM, _CELL, _PRE = (1 << list(MARKS).index(name) for name in ("item", "td", "pre"))
-_HEAD_CELL = 1 << list(MARKS).index("th")
-_LI, _TR, _PRE_TAG = TAG["li"], TAG["tr"], TAG["pre"]
-_SPACES = re.compile(r"[ \t\r\n\f\v\xa0]+")
+_STRUCTURED = sum(1 << list(MARKS).index(name) for name in ("item", "td", "th", "pre"))
+_LI, _TR, _PRE = TAG["li"], TAG["tr"], TAG["pre"]
 _MAX_INDENT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A block as text, and the list item, table row and <pre> that it stands in (-1: none)."""
+class _Place(NamedTuple):
+    """The list item, table row and <pre> that a block stands in (-1: none), and how deep the list is."""
 
-    text: str
-    item: int
-    row: int
-    pre: int
-    depth: int
+    item: int = -1
+    row: int = -1
+    pre: int = -1
+    depth: int = 0
 
 
 def write_blocks(scan: Scan, blocks: Blocks, chosen: Array) -> str:
     """The text of the chosen blocks."""
-    pieces = [piece for piece in _pieces(scan, blocks, chosen) if piece.text.strip()]
     written: list[str] = []
     items: set[int] = set()
-    before = None
-    for piece in pieces:
+    before: _Place | None = None
+    for text, place in zip(_texts(scan, blocks, chosen), _places(scan, blocks.element[chosen]), strict=True):
+        if not text or text.isspace():
+            continue
         if before is not None:
-            written.append(_between(before, piece))
-        starts_item = piece.item >= 0 and piece.item not in items and not (before and _same_row(before, piece))
-        items.add(piece.item)
-        written.append("  " * min(piece.depth - 1, _MAX_INDENT) + "- " + piece.text if starts_item else piece.text)
-        before = piece
+            written.append(_between(before, place))
+        if place.item >= 0 and place.item not in items and not (before and _same_row(before, place)):
+            written.append("  " * min(place.depth - 1, _MAX_INDENT) + "- ")
+        items.add(place.item)
+        written.append(text)
+        before = place
     return "".join(written)
 
 
@@ -61,65 +58,72 @@ def block_texts(scan: Scan, blocks: Blocks) -> list[str]:
     return list(_texts(scan, blocks, np.ones(len(blocks.words), bool)))
 
 
-def _same_row(before: _Piece, piece: _Piece) -> bool:
-    return piece.row >= 0 and before.row == piece.row
+def _same_row(before: _Place, place: _Place) -> bool:
+    return place.row >= 0 and before.row == place.row
 
 
-def _between(before: _Piece, piece: _Piece) -> str:
-    if _same_row(before, piece):
+def _between(before: _Place, place: _Place) -> str:
+    if _same_row(before, place):
         return " | "
-    if piece.row >= 0 and before.row >= 0 or piece.pre >= 0 and piece.pre == before.pre:
+    if place.row >= 0 and before.row >= 0 or place.pre >= 0 and place.pre == before.pre:
         return "\n"
-    return "\n" if piece.item >= 0 and before.item >= 0 else "\n\n"
+    return "\n" if place.item >= 0 and before.item >= 0 else "\n\n"
 
 
-def _pieces(scan: Scan, blocks: Blocks, chosen: Array) -> Iterator[_Piece]:
-    tags, parents = scan.tag, scan.parent
-    texts = _texts(scan, blocks, chosen)
-    for block, text in zip(np.flatnonzero(chosen).tolist(), texts, strict=True):
-        element = int(blocks.element[block])
-        item, row, pre, depth = -1, -1, -1, 0
-        if int(scan.marks[element]) & (_ITEM | _CELL | _HEAD_CELL | _PRE):
-            while element >= 0:
-                tag = tags[element]
-                if tag == _LI:
-                    item, depth = (element if item < 0 else item), depth + 1
-                elif tag == _TR and row < 0 and item < 0:
-                    row = element
-                elif tag == _PRE_TAG:
-                    pre = element
-                element = int(parents[element])
-        yield _Piece(text, item, row, pre, depth)
+def _places(scan: Scan, elements: Array) -> Iterator[_Place]:
+    """Where the elements stand; each is looked up once."""
+    tags, parents = scan.tag.tolist(), scan.parent.tolist()
+    structured = (scan.marks[elements] & _STRUCTURED != 0).tolist()
+    known: dict[int, _Place] = {}
+    for element, inside in zip(elements.tolist(), structured, strict=True):
+        if element not in known:
+            known[element] = _find_place(element, tags, parents) if inside else _Place()
+        yield known[element]
+
+
+def _find_place(element: int, tags: list[int], parents: list[int]) -> _Place:
+    item, row, pre, depth = _Place()
+    while element >= 0:
+        tag = tags[element]
+        if tag == _LI:
+            item, depth = (element if item < 0 else item), depth + 1
+        elif tag == _TR and row < 0 and item < 0:
+            row = element
+        elif tag == _PRE:
+            pre = element
+        element = parents[element]
+    return _Place(item, row, pre, depth)
 
 
 def _texts(scan: Scan, blocks: Blocks, chosen: Array) -> Iterator[str]:
-    """The text of each chosen block; white space is one space, but in blocks with preformatted runs."""
-    columns = (scan.run_start, scan.run_end, scan.run_break, scan.run_kind)
+    """The text of each chosen block."""
+    starts, ends, kinds = scan.run_start.tolist(), scan.run_end.tolist(), scan.run_kind.tolist()
+    breaks = scan.run_break.tolist()
     for first, last in zip(blocks.first_run[chosen].tolist(), blocks.last_run[chosen].tolist(), strict=True):
-        runs = list(zip(*(column[first:last].tolist() for column in columns), strict=True))
-        yield _text_of(scan.source, runs)
+        if last == first + 1 and kinds[first] != PREFORMATTED:
+            yield " ".join(_text_of(scan.source, starts[first], ends[first], kinds[first]).split())
+            continue
+        runs = map(_text_of, repeat(scan.source), starts[first:last], ends[first:last], kinds[first:last])
+        yield _join_runs(list(runs), breaks[first:last], PREFORMATTED in kinds[first:last])
 
 
-def _text_of(source: bytes, runs: list[tuple[int, int, int, int]]) -> str:
-    """The runs of a block, each (start, end, break, kind), as one text."""
-    preformatted = any(kind == PREFORMATTED for *_, kind in runs)
-    parts: list[str] = []
-    for start, end, between, kind in runs:
-        if parts:
-            parts.append(_join(between))
-        text = source[start:end].decode("utf-8", "replace")
-        if "&" in text:
-            text = html.unescape(text)
-        if kind == TEX:
-            text = f"${text.strip()}$"
-        parts.append(text if preformatted or len(runs) == 1 else _SPACES.sub(" ", text))
-    text = "".join(parts)
+def _join_runs(texts: list[str], breaks: list[int], preformatted: bool) -> str:
+    """The runs of a block as one text; white space is one space, but in blocks with preformatted runs."""
+    lines = [[texts[0]]]
+    for text, between in zip(texts[1:], breaks[1:], strict=True):
+        if between & LINE_BREAK:
+            lines.append([])
+        elif between & SPACE_BEFORE:
+            lines[-1].append(" ")
+        lines[-1].append(text)
+    whole = ["".join(line) for line in lines]
     if preformatted:
-        return text.strip("\n").rstrip()
-    if len(runs) == 1:
-        return " ".join(text.split())
-    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+        return "\n".join(whole).strip("\n").rstrip()
+    return "\n".join(" ".join(line.split()) for line in whole).strip()
 
 
-def _join(between: int) -> str:
-    return "\n" if between & LINE_BREAK else " " if between & SPACE_BEFORE else ""
+def _text_of(source: bytes, start: int, end: int, kind: int) -> str:
+    text = source[start:end].decode("utf-8", "replace")
+    if "&" in text:
+        text = html.unescape(text)
+    return f"${text.strip()}$" if kind == TEX else text

@@ -13,6 +13,7 @@ has capitals behind small letters.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -40,6 +41,15 @@ _SYMBOL_IN_WORD = re.compile(r"[A-Za-z][\xa1-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\xd7
 _PAIRS: re.Pattern[bytes] = re.compile(rb"[\xa1-\xfe][\xa1-\xfe]")
 _LATIN_DEFAULTS = ("cp1252", "iso8859-1")
 """What servers announce without having looked."""
+
+
+def encode_html(data: bytes, announced: str | None = None) -> bytes:
+    """The page in UTF-8 without NUL; one that is so already is not copied."""
+    if not data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\x1b$" not in data:
+        with contextlib.suppress(UnicodeDecodeError):
+            data.decode("utf-8")
+            return data.replace(b"\x00", b"") if b"\x00" in data else data
+    return decode_html(data, announced).replace("\x00", "").encode("utf-8", "replace")
 
 
 def decode_html(data: bytes, announced: str | None = None) -> str:

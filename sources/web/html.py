@@ -24,7 +24,7 @@ from sources.pages.judge import judge_blocks
 from sources.pages.names import MARKS
 from sources.pages.scan import Scan, scan_page
 from sources.pages.write import block_texts, write_blocks
-from sources.web.charset import decode_html
+from sources.web.charset import encode_html
 from sources.web.page import Page
 
 if TYPE_CHECKING:
@@ -42,14 +42,13 @@ def extract_page(
     data: bytes, *, announced_charset: str | None = None, url: str | None = None, mode: Extraction = "best"
 ) -> Page:
     """The main text of an HTML page, and its facts."""
-    html = decode_html(data, announced_charset).replace("\x00", "")
-    scan = scan_page(html.encode("utf-8", "replace"))
+    scan = scan_page(encode_html(data, announced_charset))
     blocks = find_blocks(scan)
     facts = read_facts(scan, _heading(scan))
     judged = judge_blocks(scan, blocks, facts, url, "once" if mode == "fast" else "twice")
     chosen = judged.chosen
     if mode == "union":
-        chosen = chosen | _found_by_libraries(html, scan, blocks, url) & (judged.probabilities >= _UNION_PROBABILITY)
+        chosen = chosen | _found_by_libraries(scan, blocks, url) & (judged.probabilities >= _UNION_PROBABILITY)
     text = _or_described(write_blocks(scan, blocks, chosen), facts)
     return Page(
         text=_tidy(text),
@@ -86,8 +85,9 @@ def _or_described(text: str, facts: Facts) -> str:
     return text
 
 
-def _found_by_libraries(html: str, scan: Scan, blocks: Blocks, url: str | None) -> npt.NDArray[np.bool_]:
+def _found_by_libraries(scan: Scan, blocks: Blocks, url: str | None) -> npt.NDArray[np.bool_]:
     """Whether a block's words stand one after the other in the text of a library."""
+    html = scan.source.decode("utf-8", "replace")
     texts = [" ".join(("", *_WORD.findall(text), "")) for text in (_ask_trafilatura(html, url), _ask_resiliparse(html))]
     wanted = [" ".join(("", *_WORD.findall(text), "")) for text in block_texts(scan, blocks)]
     return np.array([any(one.strip() and one in text for text in texts) for one in wanted], bool)

@@ -6,13 +6,13 @@ time: numba would import scipy and cffi (0.4 s more) to see whether they are the
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
 
 if TYPE_CHECKING:
     from sources.reading import Extraction
@@ -30,29 +30,25 @@ def serve(cpu_seconds: float, memory_bytes: int, mode: Extraction) -> None:
     os.dup2(2, 1)
     pages = sys.stdin.buffer
     while head := pages.readline():
-        request = json.loads(head)
+        request = orjson.loads(head)
         data = pages.read(request["bytes"])
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
         reply = _answer(data, request)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _send(replies, reply)
+        replies.write(reply + b"\n")
+        replies.flush()
 
 
-def _answer(data: bytes, request: dict[str, Any]) -> dict[str, str | None]:
+def _answer(data: bytes, request: dict[str, Any]) -> bytes:
     from sources.web.html import extract_page
 
     try:
         page = extract_page(data, announced_charset=request["charset"], url=request["url"], mode=request["mode"])
+        return orjson.dumps(page)
     except MemoryError:
-        return {"failure": "the page needs more memory than it is given"}
+        return orjson.dumps({"failure": "the page needs more memory than it is given"})
     except Exception as error:  # whatever a foreign parser raises over one page is that page's failure
-        return {"failure": f"{type(error).__name__}: {error}"[:400]}
-    return asdict(page)
-
-
-def _send(replies: BinaryIO, reply: dict[str, str | None]) -> None:
-    replies.write(json.dumps(reply).encode() + b"\n")
-    replies.flush()
+        return orjson.dumps({"failure": f"{type(error).__name__}: {error}"[:400]})
 
 
 if __name__ == "__main__":
