@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from sources.compression import Gap, stream
 from sources.files import open_raw
 from sources.reading import RawInput
 from sources.remote.places import is_remote
+from sources.tables.dataset_names import DEFAULT_SPLIT
 
 _ROWS = 1000
 _BYTES = 8 << 20
@@ -31,6 +33,8 @@ def columns_of(raw: RawInput) -> list[str]:
         if raw.kind == "parquet":
             with open_raw(raw) as file:
                 return list(_of_schema(pq.read_schema(file)))
+        if raw.kind == "huggingface":
+            return _of_saved(Path(raw.path), raw.split or DEFAULT_SPLIT)
         return _of_lines(raw) if raw.kind == "jsonl" else []
     except (pa.ArrowException, OSError, ValueError):
         return []
@@ -41,6 +45,20 @@ def _of_schema(fields: Any, level: int = 1) -> Iterator[str]:
         yield field.name
         if pa.types.is_struct(field.type) and level < _LEVELS:
             yield from (f"{field.name}.{inner}" for inner in _of_schema(field.type, level + 1))
+
+
+def _of_saved(folder: Path, split: str) -> list[str]:
+    """What `save_to_disk` wrote of the columns, beside the data or in the folder of the split."""
+    infos = [place / "dataset_info.json" for place in (folder, folder / split)]
+    features = [orjson.loads(info.read_bytes()).get("features") or {} for info in infos if info.is_file()]
+    return [name for found in features for name in _of_features(found)]
+
+
+def _of_features(features: Mapping[str, Any]) -> Iterator[str]:
+    for name, feature in features.items():
+        yield name
+        if isinstance(feature, Mapping) and "_type" not in feature:
+            yield from (f"{name}.{inner}" for inner in _of_features(feature))
 
 
 def _of_lines(raw: RawInput) -> list[str]:

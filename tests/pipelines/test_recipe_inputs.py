@@ -121,6 +121,21 @@ def test_mistakes_have_their_line(recipe: Path, old: str, new: str, line: int, t
     assert caught.value.at and caught.value.at.endswith(f"own.yaml:{line}")
 
 
+@pytest.mark.parametrize("split", [None, "test"])
+def test_columns_of_a_saved_dataset_are_known_before_the_run(recipe: Path, split: str | None) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"article": "Words.", "meta": {"link": "https://e.org"}}])
+    (datasets.DatasetDict({split: rows}) if split else rows).save_to_disk(str(recipe.parent / "saved"))
+    named = f"saved?split={split}" if split else "saved"
+    good = f"  news: {{dataset: '{named}', columns: {{text: article, url: meta.link}}}}\n"
+    recipe.write_text(RECIPE + good)
+    check_request(RunRequest(recipe=str(recipe)))
+    recipe.write_text(RECIPE + good.replace("meta.link", "meta.lnk"))
+    with pytest.raises(CurationError, match="no column `meta.lnk` for `url`; did you mean `meta.link`"):
+        check_request(RunRequest(recipe=str(recipe)))
+
+
 def test_where_documents_lie_is_no_part_of_the_recipe_but_of_the_run(recipe: Path) -> None:
     before, identity = quick_identity(RunRequest(recipe=str(recipe)), []), load_recipe(str(recipe)).identity()
     (recipe.parent / "posts" / "a.jsonl").write_text("another size")
