@@ -14,7 +14,7 @@ export DO_NOT_TRACK := 1
 
 PEERS := .cache/peers
 
-.PHONY: run test test-full test-vllm lint types docs setup setup-test golden clean
+.PHONY: run test fuzz test-full test-vllm lint types docs setup setup-test golden clean
 
 run: $(READY)  ## curate, mix, tokenize, train, evaluate and report on the embedded default
 	@$(BIN)/gristmill run --out $(OUT)
@@ -27,6 +27,9 @@ test-full: $(TEST_READY)  ## the long tests that `make test` leaves out; the las
 
 test-vllm: $(TEST_READY)  ## vLLM for real, on the CPU, in an environment of its own (3 GB, built once under .cache/vllm)
 	$(BIN)/python -m pytest tests/vllm -m vllm -rs --tb=short -o addopts="-q --strict-markers --import-mode=importlib"
+
+fuzz: $(TEST_READY)  ## ten thousand damaged files through every reader (ARGS="--seed 20000" for others)
+	$(BIN)/python -m benchmarks fuzz $(ARGS)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -99,6 +99,7 @@ class Zstd:
         """A `decompressor` is for one frame at a time; a new one costs 20 µs."""
         self._object = (decompressor or zstd_decompressor()).decompressobj()
         self._packed = bytearray()
+        self._begun = False
         self._trailer_bytes = 0
         self._next = 0
         self._last = False
@@ -132,7 +133,7 @@ class Zstd:
     def _count_blocks(self) -> int:
         """Where some whole blocks end that are here, 0 if none are."""
         packed, ready = self._packed, 0
-        if self._next == 0 and not self._begin():
+        if not self._begun and not self._begin():
             return 0
         for _ in range(_ZSTD_BLOCKS):
             if self._last or len(packed) < self._next + 3:
@@ -149,8 +150,9 @@ class Zstd:
 
     def _begin(self) -> bool:
         """Read the frame's header, if it is here: where blocks begin, and whether a checksum follows them."""
-        if len(self._packed) < 5 or self._last:
+        if len(self._packed) < 5:
             return False
+        self._begun = True
         flags = self._packed[4]
         single = bool(flags & 0x20)
         self._trailer_bytes = 4 if flags & 0x04 else 0

@@ -7,7 +7,7 @@ Invariant: a frame that is read to its end was whole: checksums are verified and
 frame borders lose that: fastwarc's GzipReader ends in silence in the middle of a cut member. Price: what `make
 bench-warc` tells, some microseconds a record.
 
-Memory: output is asked for in bounded pieces, so a bomb of 1000:1 costs time, not space.
+Output is asked for in bounded pieces, so a bomb of 1000:1 costs no space, and no more time than 256 MB do.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ from sources.text import wide_encoding
 
 CHUNK_BYTES = 1 << 16
 _DICTIONARY_BYTES = 16 << 20
+_BOMB_BYTES = 256 << 20
+_BOMB_RATIO = 500
+"""A frame of more than _BOMB_BYTES that expands more than so often is a bomb; text does not do so beyond 200 times."""
 _PROBE_BYTES = 64
-_HEAD_BYTES = 256
+_SAMPLE_BYTES = 256
+_HEAD_BYTES = 4096
 _BINARY_SHARE = 0.05
-"""Share of control bytes: compressed bytes have 0.1, text of any encoding but UTF-16 none."""
+"""Share of control bytes other than zero: compressed bytes have 0.1, text of any encoding none."""
 
 
 class DamagedFrame(Exception):
@@ -133,6 +137,7 @@ class Frame:
         self.offset = file.position
         self.end: int | None = None
         self.damage: DamagedFrame | None = None
+        self._given = 0
 
     def read(self, size: int = CHUNK_BYTES) -> bytes:
         """Between 1 and `size` bytes, fewer than asked for at will; b"" at the end. Raises DamagedFrame."""
@@ -171,6 +176,9 @@ class Frame:
         if self._codec.eof:
             self._file.give_back(self._codec.unused_data)
             self.end = self._file.position
+        self._given += len(piece)
+        if self._given > _BOMB_BYTES and self._given > _BOMB_RATIO * (self._file.position - self.offset):
+            raise self._damaged("damaged", f"a bomb: {self._given} bytes come of {self._file.position - self.offset}")
         return piece
 
     @property
@@ -191,7 +199,7 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
     file = Input(raw)
     file.zstd = _zstd_for(file)
     make = _codec_at(file, codecs)
-    if make is None and not is_binary(file.peek(_HEAD_BYTES)):
+    if make is None and not _is_compressed(file):
         yield Frame(file, Plain)
         return
     while True:
@@ -211,11 +219,33 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
             return
 
 
+def _is_compressed(file: Input) -> bool:
+    """Whether a file without a magic is compressed, its first frame damaged: a plain one may begin with damage too."""
+    head = file.peek(_HEAD_BYTES)
+    if is_binary(head[:_SAMPLE_BYTES]) and is_binary(head):
+        return True
+    return any(byte < 9 for byte in head[:16]) and _frames_follow(file)
+
+
+def _frames_follow(file: Input) -> bool:
+    """Whether a frame further on ends at another one or with the file, as payloads inside a plain file do not."""
+    found = _ANY_MAGIC.search(file.peek(CHUNK_BYTES))
+    if found is None:
+        return False
+    file.seek(found.start())
+    make = _codec_at(file, _CODECS)
+    chained = (
+        make is not None and _drain(Frame(file, make)) and (not file.peek(1) or _codec_at(file, _CODECS) is not None)
+    )
+    file.seek(0)
+    return chained
+
+
 def is_binary(head: bytes) -> bool:
     """Whether what begins so is compressed, and not plain text in some encoding."""
     if wide_encoding(head):
         return False
-    controls = sum(byte < 9 or 13 < byte < 32 for byte in head)
+    controls = sum(0 < byte < 9 or 13 < byte < 32 for byte in head)
     return controls > _BINARY_SHARE * len(head)
 
 
@@ -227,17 +257,10 @@ def _codec_at(file: Input, codecs: Codecs) -> Callable[[], Decompressor] | None:
     return Skippable if _SKIPPABLE.match(start) else None
 
 
-def dictionary_frame(raw: BinaryIO) -> bytes:
-    """The frame that ranges of this file need in front of them to be read alone; b"" if they need none."""
-    head = raw.read(8)
+def dictionary_frame_bytes(head: bytes) -> int:
+    """Length of the first frame of a file that begins so, if ranges of the file need it in front of them; else 0."""
     size = int.from_bytes(head[4:8], "little")
-    if not head.startswith(_DICTIONARY) or size > _DICTIONARY_BYTES:
-        return b""
-    pieces = [head]
-    while size > 0 and (piece := raw.read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+    return 8 + size if head.startswith(_DICTIONARY) and size <= _DICTIONARY_BYTES else 0
 
 
 def _zstd_for(file: Input) -> zstandard.ZstdDecompressor:
@@ -245,12 +268,11 @@ def _zstd_for(file: Input) -> zstandard.ZstdDecompressor:
 
     https://iipc.github.io/warc-specifications/specifications/warc-zstd/. A damaged one is none: the frames then fail.
     """
-    head = file.peek(8)
-    size = int.from_bytes(head[4:8], "little")
-    if not head.startswith(_DICTIONARY) or size > _DICTIONARY_BYTES:
+    size = dictionary_frame_bytes(file.peek(8))
+    if not size:
         return zstd_decompressor()
     try:
-        return zstd_decompressor(_unpack_dictionary(file.peek(8 + size)[8 : 8 + size]))
+        return zstd_decompressor(_unpack_dictionary(file.peek(size)[8:size]))
     except (ValueError, zstandard.ZstdError):
         return zstd_decompressor()
 

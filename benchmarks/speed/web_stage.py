@@ -34,11 +34,11 @@ def write_warc(path: Path, pages: Iterable[tuple[bytes, str | None]], copies: in
     with open(path, "wb") as file:
         for copy in range(copies):
             for number, (data, charset) in enumerate(kept):
-                file.write(gzip.compress(_record(f"{copy}/{number}", data + b"<!-- %d -->" % copy, charset), 6))
+                file.write(gzip.compress(response_record(f"{copy}/{number}", data + b"<!-- %d -->" % copy, charset), 6))
     return copies * len(kept)
 
 
-def _record(name: str, data: bytes, charset: str | None) -> bytes:
+def response_record(name: str, data: bytes, charset: str | None) -> bytes:
     kind = f"text/html; charset={charset}" if charset else "text/html"
     block = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
     head = (

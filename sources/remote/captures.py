@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlencode
 
+from sources.compression import dictionary_frame_bytes
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped
 from sources.remote.index_lines import Capture, newest, parse_capture
@@ -31,6 +33,8 @@ WINDOW = 4
 """Ranges asked for at once, the same number for every worker."""
 LINE_BYTES = 1 << 20
 ANSWER_BYTES = 16 << 20
+MOST_BYTES = 1 << 30
+"""Of a record, packed."""
 
 Wanted = Capture | Failure | Skipped
 
@@ -56,9 +60,12 @@ def _read(
         yield place.failure("not_fetched", data.what, item=capture.url)
         return
     named, found = replace(raw, name=capture.filename), False
-    for record in read_records(io.BytesIO(data), max_block_bytes=config.max_page_bytes + MAX_HEADER_BYTES):
+    dictionary = _dictionary_of(f"{raw.base}/{capture.filename}")
+    archive = io.BytesIO(dictionary + data)
+    for record in read_records(archive, max_block_bytes=config.max_page_bytes + MAX_HEADER_BYTES):
         found = True
-        yield read_record(replace(record, offset=record.offset + capture.offset), named, config, extractor)
+        offset = record.offset - len(dictionary) + capture.offset
+        yield read_record(replace(record, offset=offset), named, config, extractor)
     if not found:
         yield place.failure("no_record", "there is no record at this place", item=capture.url)
 
@@ -82,18 +89,31 @@ def _first(ahead: deque[tuple[Wanted, Future[bytes | Refused] | None]]) -> tuple
 
 
 def _fetch(raw: RawInput, capture: Capture) -> bytes | Refused:
-    place = f"{raw.base}/{capture.filename}"
-    if is_remote(place):
-        try:
-            return read_range(place, capture.offset, capture.offset + capture.length)
-        except Refused as error:
-            return error
+    return _range(f"{raw.base}/{capture.filename}", capture.offset, capture.length)
+
+
+def _range(place: str, offset: int, length: int) -> bytes | Refused:
+    if length > MOST_BYTES:
+        return Refused(f"the index says {length} bytes, {MOST_BYTES} may be", at=place)
     try:
+        if is_remote(place):
+            return read_range(place, offset, offset + length)
         with open(place, "rb") as file:
-            file.seek(capture.offset)
-            return file.read(capture.length)
-    except OSError as error:
-        return Refused(f"cannot be read: {error.strerror}", at=place)
+            file.seek(offset)
+            return file.read(length)
+    except Refused as error:
+        return error
+    except (OSError, ValueError, OverflowError) as error:
+        return Refused(f"cannot be read: {error}", at=place)
+
+
+@lru_cache(2)
+def _dictionary_of(place: str) -> bytes:
+    """What a range of a `.warc.zst` needs in front of it: b"" for nearly all files."""
+    head = _range(place, 0, 8) if place.endswith(".zst") else b""
+    size = 0 if isinstance(head, Refused) else dictionary_frame_bytes(head)
+    frame = _range(place, 0, size) if size else b""
+    return b"" if isinstance(frame, Refused) else frame
 
 
 def _wanted(raw: RawInput, config: ReadConfig) -> Iterator[Wanted]:

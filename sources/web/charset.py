@@ -23,7 +23,14 @@ _META_WINDOW_BYTES = 4096
 _META_CHARSET = re.compile(
     rb"""<(?:meta|\?xml)\b[^>]{0,512}?(?:charset|encoding)\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.I
 )
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+_WIDE_STARTS = (
+    (b"<\x00\x00\x00", "utf-32-le"), (b"\x00\x00\x00<", "utf-32-be"), (b"<\x00", "utf-16-le"), (b"\x00<", "utf-16-be"),
+)  # fmt: skip
+"""How a page in two or four bytes a character begins without a mark of their order."""
 _SINGLE_BYTE = re.compile(r"(iso8859|iso-8859|cp125|windows-125|windows-874|koi8|latin|ascii|mac|ibm)", re.I)
 # Python's names for encodings of the WHATWG standard whose common supersets browsers use.
 _SUPERSETS = {
@@ -57,6 +64,9 @@ def decode_html(data: bytes, announced: str | None = None) -> str:
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return data[len(bom) :].decode(encoding, "replace")
+    for start, encoding in _WIDE_STARTS:
+        if data.startswith(start):
+            return data.decode(encoding, "replace")
     if b"\x1b$" in data and (text := _decode_iso_2022_jp(data)):
         return text
     try:

@@ -60,7 +60,7 @@ def _find_body(block: bytes) -> tuple[int, int]:
         return lf, lf + 2
     if crlf >= 0:
         return crlf, crlf + 4
-    if len(block) > MAX_HEADER_BYTES:
+    if len(block) >= MAX_HEADER_BYTES:
         raise BadMessage("bad_http_message", f"no empty line ends the HTTP headers within {MAX_HEADER_BYTES} bytes")
     return len(block), len(block)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
-from sources.compression import dictionary_frame
+from sources.compression import dictionary_frame_bytes
 from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 
 MOST_ORIGINALS = 100_000
@@ -28,7 +28,9 @@ class Originals:
         self._file = file
         self._limit = max_block_bytes
         self._places: dict[int, tuple[int, int]] = {}
-        self._dictionary = dictionary_frame(file)
+        frame_bytes = dictionary_frame_bytes(file.read(8))
+        file.seek(0)
+        self._dictionary = _read_all(file, frame_bytes)
         file.seek(0)
 
     def resolve(self, record: WarcRecord) -> WarcRecord:

@@ -13,7 +13,7 @@ standard wants one each) a wrong length beyond that limit costs the rest of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -150,6 +150,10 @@ class _Window:
             self._start = 0
 
 
+EndsAt = Callable[[_Window, int], bool]
+"""Whether a record ends so many bytes ahead."""
+
+
 def read_records(raw: BinaryIO, *, max_block_bytes: int) -> Iterator[WarcRecord | DamagedRecord]:
     """Every record of a WARC file of any compression, in order, damaged ones included."""
     for frame in frames(raw):
@@ -199,8 +203,8 @@ def _next_record(window: _Window, max_block_bytes: int) -> tuple[dict[str, str],
     if not size.isascii() or not size.isdigit() or len(size) > 18:
         raise _Broken("no_content_length", f"the record's Content-Length is {size!r}, not a number of bytes", url)
     if int(size) <= max_block_bytes:
-        return headers, _take_block(window, int(size), url), int(size)
-    return headers, _pass_over_block(window, int(size), url), int(size)
+        return headers, _take_block(window, int(size), url, _ends_record), int(size)
+    return headers, _pass_over_block(window, int(size), url, _ends_record), int(size)
 
 
 def _peek_arc_line(window: _Window) -> re.Match[bytes] | None:
@@ -216,7 +220,8 @@ def _next_arc_record(window: _Window, line: re.Match[bytes], max_block_bytes: in
     window.skip(line.end())
     size, url = int(line["size"]), line["url"].decode("utf-8", "replace")
     held = size <= max_block_bytes
-    block = _take_block(window, size, url) if held else _pass_over_block(window, size, url)
+    take = _take_block if held else _pass_over_block
+    block = take(window, size, url, _ends_arc_record)
     is_head, is_http = url.startswith("filedesc:"), block.startswith(b"HTTP/")
     kind = "warcinfo" if is_head else "response" if is_http else "resource"
     media_type = "application/http; msgtype=response" if is_http else line["type"].decode("utf-8", "replace")
@@ -261,34 +266,43 @@ def parse_headers(head: bytes) -> dict[str, str]:
     return headers
 
 
-def _take_block(window: _Window, size: int, url: str | None) -> bytes:
+def _take_block(window: _Window, size: int, url: str | None, ends_at: EndsAt) -> bytes:
     """The block, if what follows it is the end of the frame or another record; else stays before it."""
     if not window.fill(size):
         raise _Broken("wrong_length", f"the record says {size} bytes, but only {window.available} are there", url)
-    if not _ends_at(window, size):
+    if not ends_at(window, size):
         raise _Broken("wrong_length", f"the record says {size} bytes, but no record ends there", url)
     block = window.peek(size)
     window.skip(size)
     return block
 
 
-def _ends_at(window: _Window, size: int) -> bool:
+def _ends_record(window: _Window, size: int) -> bool:
     """Whether the two line ends that close a record, the frame's end or another record are `size` bytes ahead."""
     window.fill(size + 16)
     rest = window.peek(16, at=size)
     following = rest.lstrip(b"\r\n")
-    if rest.startswith(b"\r\n\r\n") or not following or following.startswith(b"WARC/"[: len(following)]):
-        return True
+    return rest.startswith(b"\r\n\r\n") or not following or following.startswith(b"WARC/"[: len(following)])
+
+
+def _ends_arc_record(window: _Window, size: int) -> bool:
+    """Whether a line end and another record, or the frame's end, are `size` bytes ahead.
+
+    Where the next record's line is damaged, this one is believed unless another begins within it.
+    """
     window.fill(size + _ARC_LINE_BYTES)
-    return rest.startswith(b"\n") and _ARC_LINE.match(window.peek(_ARC_LINE_BYTES, at=size + 1)) is not None
+    rest = window.peek(_ARC_LINE_BYTES, at=size)
+    if not rest.strip(b"\r\n") or _ARC_LINE.match(rest, 1):
+        return rest[:1] in b"\r\n"
+    return rest.startswith(b"\n") and not _ARC_START.search(window.peek(size))
 
 
-def _pass_over_block(window: _Window, size: int, url: str | None) -> bytes:
+def _pass_over_block(window: _Window, size: int, url: str | None, ends_at: EndsAt) -> bytes:
     """The first bytes of a block that is too large to hold; moves behind it."""
     window.fill(_OVERSIZE_SAMPLE_BYTES)
     sample, start = window.peek(_OVERSIZE_SAMPLE_BYTES), window.position
     window.skip(size)
-    if window.position < start + size or not _ends_at(window, 0):
+    if window.position < start + size or not ends_at(window, 0):
         window.go_back_to(start)
         raise _Broken("wrong_length", f"the record says {size} bytes, but no record ends there", url)
     return sample

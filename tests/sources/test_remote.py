@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from sources.ingest import IngestConfig, ingest, read
 from sources.inputs import expand_inputs, identify
@@ -20,6 +21,7 @@ from sources.remote.index_lines import parse_capture
 from storage.errors import InputError
 from storage.schema import Document, Failure
 from tests.sources.bad_server import BadServer, bad_server
+from tests.sources.captures import record
 
 CRAWL = "CC-MAIN-2099-01"
 DATA = random.Random(1).randbytes(300_000)
@@ -281,3 +283,20 @@ def test_an_index_line_must_name_a_place() -> None:
     for line in ("a b c", '{"filename": "x"}', '{"filename": "x", "offset": -1, "length": 3}', "k 1 {"):
         with pytest.raises(ValueError):
             parse_capture(line)
+
+
+def test_captures_of_a_file_with_a_dictionary_are_read_behind_it(tmp_path: Path) -> None:
+    """A range of Archive Team's `.warc.zst` means nothing without the file's first frame."""
+    trained = zstandard.train_dictionary(1000, [record(n, b"common words " * 20) for n in range(200)])
+    packed = [zstandard.ZstdCompressor(dict_data=trained).compress(record(n, b"text %d" % n)) for n in range(3)]
+    first = b"\x5d\x2a\x4d\x18" + len(trained.as_bytes()).to_bytes(4, "little") + trained.as_bytes()
+    (tmp_path / "a.warc.zst").write_bytes(first + b"".join(packed))
+    place = {"filename": "a.warc.zst", "offset": len(first) + len(packed[0]), "length": len(packed[1])}
+    (tmp_path / "i.cdxj").write_text(f"org,example)/ 20240501120000 {json.dumps(place)}\n")
+    (raw,) = expand_inputs("web", [f"cdx:{tmp_path / 'i.cdxj'}?base={tmp_path}"])
+    [document] = read(raw, ReadConfig(mime_types=("text/plain",)))
+    assert (
+        isinstance(document, Document)
+        and document.text == "text 1"
+        and (document.offset, document.length) == (place["offset"], place["length"])
+    )

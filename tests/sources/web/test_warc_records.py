@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 
 import pytest
 import zstandard
 from fastwarc.stream_io import Lz4Writer
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from sources.compression import dictionary_frame
+from sources.compression import dictionary_frame_bytes
 from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 from tests.sources.captures import members, record
 
@@ -79,7 +80,7 @@ def test_a_dictionary_in_the_first_frame_is_used(packed: bool) -> None:
     data = first + b"".join(encode(one) for one in RECORDS)
     found = read(data)
     assert ids(found) == list("01234")
-    assert dictionary_frame(io.BytesIO(data)) == first
+    assert dictionary_frame_bytes(data[:8]) == len(first)
     for one in found:
         assert isinstance(one, WarcRecord) and one.length is not None
         assert read(first + data[one.offset : one.offset + one.length])[0].block == one.block  # type: ignore[union-attr]
@@ -90,6 +91,17 @@ def test_frames_without_content_are_passed_over() -> None:
     skippable = b"\x50\x2a\x4d\x18" + (7).to_bytes(4, "little") + b"1234567"
     data = skippable + b"".join(skippable + ENCODERS["zstd"](one) for one in RECORDS) + skippable
     assert ids(read(data)) == list("01234")
+
+
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+def test_records_of_many_blocks(encode) -> None:  # type: ignore[no-untyped-def]
+    """Larger than what is read at once, packed and unpacked, and than the blocks of zstd and lz4."""
+    draw = random.Random(1)
+    blocks = [
+        draw.randbytes(size) + b"words " * size for size in (50_000, 70_001, 131_072, 200_003, 300_000, 5, 65_536)
+    ]
+    found = read(b"".join(encode(record(n, block)) for n, block in enumerate(blocks)), 1 << 22)
+    assert [one.block for one in found if isinstance(one, WarcRecord)] == blocks
 
 
 def test_records_that_share_a_member() -> None:

@@ -1,0 +1,1 @@
+"""Mutated files of every format, and what the readers make of them."""
