@@ -73,9 +73,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.warc"
         rows = [*_archive(path, pages, options.gigabytes), *_large_page(path, pages)]
-    notes = [
-        f"{len(pages)} pages of {options.web.name}, again and again; `fast`"
-    ]
+    notes = [f"{len(pages)} pages of {options.web.name}, again and again; `fast`"]
     publish("reading_memory", rows, packages=("pyarrow", "numba", "isal"), notes=notes)
     return 0
 
@@ -113,7 +111,10 @@ def _large_page(path: Path, pages: list[tuple[bytes, str | None]]) -> Iterator[R
     path.write_bytes(response_record("large", bytes(body), "utf-8") + response_record("last", pages[0][0], None))
     del body
     larger = ReadConfig(extraction="fast", max_page_bytes=1 << 28, page_cpu_seconds=600)
-    for what, config in (("by default", ReadConfig(extraction="fast")), ("read whole (max_page_bytes 256 MiB)", larger)):
+    for what, config in (
+        ("by default", ReadConfig(extraction="fast")),
+        ("read whole (max_page_bytes 256 MiB)", larger),
+    ):
         with Watch() as watch:
             found = [_kind(one) for one in read(_raw(path), config)]
         print(what, found)
