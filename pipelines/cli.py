@@ -193,6 +193,22 @@ def cli() -> None:
     metavar="CODE",
     help="Skip web pages that are said to be in other languages. Repeatable.",
 )
+@click.option(
+    "--namespace",
+    type=int,
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    help="Read pages of this namespace of a MediaWiki dump. Repeatable.",
+)
+@click.option(
+    "--wiki-part",
+    type=click.Choice(["headings", "lists", "tables", "captions", "infoboxes", "categories"]),
+    multiple=True,
+    default=("headings", "lists", "tables"),
+    show_default=True,
+    help="Keep this of a wiki's pages besides their paragraphs. Repeatable.",
+)
 @on_ray
 @OUT
 def run(**options: object) -> None:

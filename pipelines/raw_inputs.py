@@ -49,6 +49,8 @@ def reading_of(request: RunRequest) -> IngestConfig:
         http_statuses=request.http_status,
         mime_types=request.mime_type,
         languages=request.language,
+        namespaces=request.namespace,
+        wiki_parts=request.wiki_part,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mixtures.inputs import KINDS
+from sources.reading import WikiPart
 from storage.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,8 @@ class RunRequest:
     http_status: tuple[int, ...] = (200,)
     mime_type: tuple[str, ...] = ("text/html", "application/xhtml+xml")
     language: tuple[str, ...] = ()
+    namespace: tuple[int, ...] = (0,)
+    wiki_part: tuple[WikiPart, ...] = ("headings", "lists", "tables")
     license: Mapping[str, str] = field(default_factory=dict)
     metadata_only: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class RunRequest:
         object.__setattr__(self, "benchmarks", tuple(self.benchmarks))
         object.__setattr__(self, "measure", tuple(self.measure))
         object.__setattr__(self, "score", tuple(self.score))
-        for name in ("http_status", "mime_type", "language", "metadata_only"):
+        for name in ("http_status", "mime_type", "language", "namespace", "wiki_part", "metadata_only"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = sorted(set(self.inputs) - set(KINDS))
         if unknown:

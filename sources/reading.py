@@ -18,6 +18,8 @@ from storage.schema import DETAIL_LIMIT, FIELDS, Document, Failure
 STAGE = "ingest"
 Extraction = Literal["best", "fast", "union"]
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
+WikiPart = Literal["headings", "lists", "tables", "captions", "infoboxes", "categories"]
+WIKI_PARTS: tuple[WikiPart, ...] = get_args(WikiPart)
 Kind = Literal["warc", "wet", "captures", "mediawiki", "jsonl", "parquet", "text", "huggingface", "documents"]
 
 
@@ -99,20 +101,26 @@ class ReadConfig:
     """Web pages that are said to be in other languages than these (`de`, say) are skipped. None: all are read."""
     namespaces: tuple[int, ...] = (0,)
     """MediaWiki namespaces that are read; 0 holds the articles."""
-    keep_tables: bool = True
-    """Keep wiki tables: a row becomes a line, with ` | ` between its cells."""
+    wiki_parts: tuple[WikiPart, ...] = ("headings", "lists", "tables")
+    """What of a wiki's pages is kept besides their paragraphs."""
     chinese_variants: tuple[str, ...] = ("zh-cn", "zh-hans", "zh", "zh-hant", "zh-tw")
     """Which alternative of `-{zh-hans:…;zh-hant:…}-` is shown, most wanted first."""
 
     def __post_init__(self) -> None:
         """Take the lists that JSON makes of tuples, and refuse what means nothing."""
-        for name in ("http_statuses", "mime_types", "languages", "namespaces", "chinese_variants"):
+        for name in ("http_statuses", "mime_types", "languages", "namespaces", "wiki_parts", "chinese_variants"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.extraction not in EXTRACTIONS:
             raise InputError(
                 f"no such extraction: `{self.extraction}`",
                 at="extraction",
                 hint=f"it is one of {', '.join(EXTRACTIONS)}",
+            )
+        if unknown := [part for part in self.wiki_parts if part not in WIKI_PARTS]:
+            raise InputError(
+                f"no such part of a wiki's page: {', '.join(f'`{part}`' for part in unknown)}",
+                at="wiki_parts",
+                hint=f"the parts are {', '.join(WIKI_PARTS)}",
             )
         if wrong := [code for code in self.languages if not (code.isalpha() and 2 <= len(code) <= 3)]:
             raise InputError(

@@ -47,6 +47,8 @@ def gristmill(
     http_status: list[int] | None = None,
     mime_type: list[str] | None = None,
     language: list[str] | None = None,
+    namespace: list[int] | None = None,
+    wiki_part: list[Literal["headings", "lists", "tables", "captions", "infoboxes", "categories"]] | None = None,
     license: dict[str, str] | None = None,
     metadata_only: list[str] | None = None,
     columns: dict[str, str] | None = None,

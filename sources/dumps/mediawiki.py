@@ -51,11 +51,11 @@ class _PageReader:
         self._licence = raw.licence
         base = _BASE.search(head)
         self._url_base = _decode(base[1]).rpartition("/")[0] + "/" if base else None
+        named = [(found[1], _decode(found[2]).lower().replace(" ", "_")) for found in _NAMESPACE.finditer(head)]
         site = Site(
-            hidden_namespaces=frozenset(
-                _decode(found[2]).lower().replace(" ", "_") for found in _NAMESPACE.finditer(head)
-            ),
-            keep_tables=config.keep_tables,
+            hidden_namespaces=frozenset(name for _, name in named),
+            category_namespaces=frozenset(name for key, name in named if key == b"14"),
+            parts=frozenset(config.wiki_parts),
             chinese_variants=config.chinese_variants,
         )
         self._plain_text = PlainText(site)

@@ -53,7 +53,7 @@ def _wikitext_reader(config: ReadConfig) -> Callable[[str], dict[str, Any]]:
     from sources.wikitext import PlainText, Site
     from sources.wikitext.page_kind import page_kind
 
-    plain_text = PlainText(Site(keep_tables=config.keep_tables, chinese_variants=config.chinese_variants))
+    plain_text = PlainText(Site(parts=frozenset(config.wiki_parts), chinese_variants=config.chinese_variants))
 
     def read(wikitext: str) -> dict[str, Any]:
         markup = wikitext.encode("utf-8", "replace")

@@ -36,13 +36,14 @@ Cells = NDArray[np.int64]
 
 MAX_CELLS = 1 << 12
 """Cells of one row; a longer row goes on as another one."""
+NO_HEADINGS, PLAIN_HEADINGS, MARKED_HEADINGS = 0, 1, 2
 _DEPTH, _CELLS, _HEADS, _TABLE_FROM = 0, 1, 2, 3
 
 
 @kernel
 def lay_out(
     data: Bytes, size: int, out: Bytes, state: Values, heads: Heads, cells: Cells, keys: Keys, values: Values,
-    codes: Values, keep_tables: int, marked_headings: int,
+    codes: Values, keep_tables: int, headings: int, keep_lists: int,
 ) -> Scalar:  # fmt: skip
     """The length of what was written to `out`, of twice the input's length and 64 bytes more at most.
 
@@ -52,7 +53,9 @@ def lay_out(
     state[:] = 0
     while i < size:
         end = _line_end(data, i, size)
-        n = _read_line(data, i, end, out, n, state, heads, cells, keys, values, codes, keep_tables, marked_headings)
+        n = _read_line(
+            data, i, end, out, n, state, heads, cells, keys, values, codes, keep_tables, headings, keep_lists
+        )
         i = end + 1
     n = _end_row(out, n, state, cells, keep_tables)
     if state[_HEADS]:
@@ -77,7 +80,7 @@ def _line_end(data: Bytes, i: int, size: int) -> int:
 @part
 def _read_line(
     data: Bytes, i: int, end: int, out: Bytes, n: int, state: Values, heads: Heads, cells: Cells, keys: Keys,
-    values: Values, codes: Values, keep_tables: int, marked_headings: int,
+    values: Values, codes: Values, keep_tables: int, headings: int, keep_lists: int,
 ) -> int:  # fmt: skip
     """One line, by what it begins with."""
     mark = i
@@ -110,7 +113,8 @@ def _read_line(
     elif first == 61 and mark == i and _heading_level(data, i, end) > (1 if depth else 0):
         n = _end_row(out, n, state, cells, keep_tables)
         state[_DEPTH] = 0
-        n = _write_heading(data, i, end, out, n, state, heads, keys, values, codes, marked_headings)
+        if headings != NO_HEADINGS:
+            n = _write_heading(data, i, end, out, n, state, heads, keys, values, codes, headings == MARKED_HEADINGS)
     elif depth and state[_CELLS]:
         out[n] = 10
         n = _write_marked(data, i, end, out, n + 1, keys, values, codes)
@@ -121,7 +125,8 @@ def _read_line(
             n = start
     else:
         n = _end_row(out, n, state, cells, keep_tables)
-        n = _write_line(data, i, end, out, n, state, keys, values, codes)
+        if keep_lists or not (first == 42 or first == 35 or (i < end and data[i] == 59)):
+            n = _write_line(data, i, end, out, n, state, keys, values, codes)
     return n
 
 

@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sources.wikitext.extras import box_markup, category_line, open_galleries
 from sources.wikitext.inline import expand_marked
-from sources.wikitext.layout import MAX_CELLS, lay_out
+from sources.wikitext.layout import MAX_CELLS, NO_HEADINGS, lay_out
 from sources.wikitext.structure import STACK_ROWS, resolve_structure
 from sources.wikitext.variants import choose_variants
-from sources.wikitext.vocabulary import NUM_TAGS, entity_table, structure_table
+from sources.wikitext.vocabulary import CATEGORY_NAMESPACES, NUM_TAGS, entity_table, structure_table
 
 _SPARE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What a wiki's articles are read with. `hidden_namespaces` adds its own names of files and categories."""
+    """What a wiki's articles are read with. `hidden_namespaces` adds its own names of files and categories, `parts`
+    is what is kept besides paragraphs: those three, `captions`, `infoboxes`, `categories`.
+    """
 
     hidden_namespaces: frozenset[str] = field(default=frozenset())
-    keep_tables: bool = True
-    keep_captions: bool = False
+    category_namespaces: frozenset[str] = field(default=frozenset())
+    parts: frozenset[str] = frozenset(("headings", "lists", "tables"))
     markdown_headings: bool = False
     chinese_variants: tuple[str, ...] = ("zh-cn", "zh-hans", "zh", "zh-hant", "zh-tw")
 
@@ -36,7 +39,8 @@ class PlainText:
     """Reads one article after the other into the same buffers; one a thread."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
+        self._site, self._parts = site, site.parts
+        self._headings = NO_HEADINGS if "headings" not in site.parts else 1 + site.markdown_headings
         self._names = structure_table(site.hidden_namespaces)
         self._entities = entity_table()
         self._stack = np.empty((STACK_ROWS, 5), np.int64)
@@ -48,17 +52,30 @@ class PlainText:
 
     def read(self, wikitext: bytes) -> str:
         """The text that a reader sees: paragraphs, headings, lists and table rows as lines."""
+        if self._parts.isdisjoint(("captions", "infoboxes", "categories")):
+            return self._render(wikitext)
+        markup = wikitext.decode("utf-8", "replace")
+        text = self._render(open_galleries(markup).encode() if "captions" in self._parts else wikitext)
+        if "infoboxes" in self._parts:
+            facts = self._render(box_markup(markup).encode()).splitlines()
+            text = "\n".join([fact for fact in facts if fact and not fact.endswith(":")] + ["", text])
+        if "categories" in self._parts:
+            names = CATEGORY_NAMESPACES | self._site.category_namespaces
+            text = f"{text}\n\n{category_line(markup, names)}"
+        return text.strip()
+
+    def _render(self, wikitext: bytes) -> str:
         if len(self._between) < len(wikitext) + _SPARE:
             self._between, self._out = _buffers(2 * len(wikitext))
         self._unclosed[:] = 0
         length = resolve_structure(
             np.frombuffer(wikitext or b"\n", np.uint8), len(wikitext), self._between, self._stack, self._unclosed,
-            *self._names, self._site.keep_captions,
+            *self._names, "captions" in self._parts,
         )  # fmt: skip
         length = self._choose_words(length)
         length = lay_out(
             self._between, length, self._out, self._state, self._heads, self._cells, *self._entities,
-            self._site.keep_tables, self._site.markdown_headings,
+            "tables" in self._parts, self._headings, "lists" in self._parts,
         )  # fmt: skip
         return self._out[:length].tobytes().decode("utf-8", "replace").strip()
 

@@ -90,10 +90,36 @@ def test_rule(wikitext: str, text: str) -> None:
     assert to_text(wikitext, SITE) == text
 
 
+def with_parts(wikitext: str, *parts: str) -> str:
+    return to_text(wikitext, Site(parts=frozenset(parts)))
+
+
 def test_captions_can_be_kept() -> None:
-    site = Site(keep_captions=True)
-    assert to_text("a [[File:A.jpg|thumb|200px|A [[mill]] in Ely]] b", site) == "a\nA mill in Ely\nb"
-    assert to_text("a [[File:A.jpg|thumb|alt=A mill in Ely]]b", site) == "a b"
+    assert with_parts("a [[File:A.jpg|thumb|200px|A [[mill]] in Ely]] b", "captions") == "a\nA mill in Ely\nb"
+    assert with_parts("a [[File:A.jpg|thumb|alt=A mill in Ely]]b", "captions") == "a b"
+    gallery = "a\n<gallery mode=x>\nA.jpg|A ''mill''\nB.jpg\nFile:C.jpg|Another [[mill|one]]\n</gallery>\nb"
+    assert with_parts(gallery, "captions") == "a\n\nA mill\n\nAnother one\n\nb"
+    assert with_parts(gallery) == "a\n\nb"
+
+
+def test_headings_and_lists_can_be_left_out() -> None:
+    wikitext = "a\n== B ==\n* c\n:; d : e\n; f\ng\n{|\n| h\n|}"
+    assert with_parts(wikitext, "headings", "lists", "tables") == "a\n\nB\n\n- c\nd: e\nf\ng\nh"
+    assert with_parts(wikitext, "lists") == "a\n- c\nd: e\nf\ng"
+    assert with_parts(wikitext, "headings") == "a\n\nB\n\nd: e\ng"
+
+
+def test_boxes_of_facts_can_be_kept_as_lines() -> None:
+    facts = "| name = [[Ely|Ely Mill]]\n| built_in = {{circa|1900}}<ref>x</ref>\n| image=A.jpg\n| owner =\n"
+    box = "{{Infobox mill\n" + facts + "}}"
+    assert with_parts(box + "A mill.", "infoboxes") == "name: Ely Mill\nbuilt in: c. 1900\n\nA mill."
+    assert with_parts("{{cite|a=b}}A mill. {{Infobox x|a=", "infoboxes") == "A mill."
+
+
+def test_categories_can_be_kept() -> None:
+    assert with_parts("a\n[[Category:Mills]]\n[[Category:Ely|*]]", "categories") == "a\n\nCategory: Mills, Ely"
+    site = Site(category_namespaces=frozenset(["kategoreja"]), parts=frozenset(["categories"]))
+    assert to_text("a [[Kategoreja:Ely]] [[Ely]]", site) == "a Ely\n\nKategoreja: Ely"
 
 
 def test_headings_can_be_marked() -> None:
@@ -101,7 +127,7 @@ def test_headings_can_be_marked() -> None:
 
 
 def test_tables_can_be_left_out() -> None:
-    assert to_text("a\n{|\n| b\n|}\nc", Site(keep_tables=False)) == "a\nc"
+    assert to_text("a\n{|\n| b\n|}\nc", Site(parts=frozenset())) == "a\nc"
 
 
 def test_variants_follow_the_order_asked_for() -> None:
@@ -118,6 +144,18 @@ HOSTILE = (
     "__", "__AB", "(", "( , ", " ,", "*", ";",
     "&", "<math>", "</ref>", "{|", "|-\n", "[[a(", "-{A|", "\n!", "<nowiki>",
 )  # fmt: skip
+
+
+EVERYTHING = Site(parts=frozenset(["headings", "lists", "tables", "captions", "infoboxes", "categories"]))
+OPEN_EXTRAS = ("<gallery>", "<gallery", "</gallery>", "{{Infobox a|", "{{infobox", "[[Category:", "[[Category:a]]", "|")
+
+
+@pytest.mark.parametrize("mark", OPEN_EXTRAS)
+def test_time_is_linear_with_all_parts(mark: str) -> None:
+    plain_text = PlainText(EVERYTHING)
+    began = time.process_time()
+    plain_text.read((mark * 30_000).encode())
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("mark", HOSTILE)
