@@ -9,6 +9,9 @@ from sources.reading import Place, RawInput, ReadConfig, Reading, parse_time
 from storage.identity import offset_doc_id, record_doc_id
 from storage.schema import FIELDS, encode
 
+LICENSE = "license"
+"""The column is taken in this spelling, too, where no other is named: a licence that is stated must not be missed."""
+
 
 class RowReader:
     """Reads rows of one input; rows are mappings of column names to JSON-like values."""
@@ -17,10 +20,12 @@ class RowReader:
         self._raw = raw
         self._limit = config.max_page_bytes
         self._columns = {field: raw.column_of(field) for field in FIELDS}
+        self._spelt = LICENSE if self._columns["licence"] == "licence" else self._columns["licence"]
 
     def columns_in(self, names: list[str]) -> list[str]:
         """Those of a table's top-level columns that are wanted, in its order."""
-        wanted = {part for column in self._columns.values() for part in (column, column.partition(".")[0])}
+        columns = (*self._columns.values(), self._spelt)
+        wanted = {part for column in columns for part in (column, column.partition(".")[0])}
         return [name for name in names if name in wanted]
 
     def has_text(self, names: list[str]) -> bool:
@@ -70,7 +75,7 @@ class RowReader:
 
     def _licence(self, row: Mapping[str, Any]) -> str | None:
         """The row's own licence, else the input's; of several (code lists them) all must be kept to: `MIT AND GPL`."""
-        value = self._value(row, "licence")
+        value = self._value(row, "licence") or row.get(self._spelt)
         if isinstance(value, list):
             value = " AND ".join(str(one) for one in value if one)
         return value if value and isinstance(value, str) else self._raw.licence

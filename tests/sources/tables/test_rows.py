@@ -66,6 +66,22 @@ def test_columns_by_name_and_nested(tmp_path: Path) -> None:
     )
 
 
+def test_a_licence_is_taken_in_both_spellings_and_from_lists(tmp_path: Path) -> None:
+    rows = [
+        {"text": "a", "license": "GPL-3.0"},
+        {"text": "b", "licence": ["MIT", "GPL-3.0"]},
+        {"text": "c", "license": ""},
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    found = documents(read_lines(tmp_path, data, licence="CC0-1.0"))
+    assert [one.licence for one in found] == ["GPL-3.0", "MIT AND GPL-3.0", "CC0-1.0"]
+    [named, *_] = documents(read_lines(tmp_path, data, columns=[("licence", "terms")], licence="CC0-1.0"))
+    assert named.licence == "CC0-1.0"
+    pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "a.parquet")
+    raw = RawInput(source="s", kind="parquet", path=str(tmp_path / "a.parquet"), name="a.parquet", size=1)
+    assert [one.licence for one in documents(read_parquet(raw, ReadConfig()))] == ["GPL-3.0"]
+
+
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(InputError, match="no such document field: `body`"):
         RawInput(source="s", kind="jsonl", path="a", name="a", size=1, columns=(("body", "text"),))
