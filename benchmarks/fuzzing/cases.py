@@ -33,6 +33,8 @@ from storage.schema import Document, Failure
 
 CPU_SECONDS = 20.0
 WALL_SECONDS = 120.0
+START_SECONDS = 900.0
+"""For a process to compile its kernels, once a machine."""
 MEMORY_BYTES = 12 << 30
 """Address space, of which compiled code and Arrow reserve some without using it."""
 CONFIG = ReadConfig(
@@ -74,6 +76,8 @@ def _serve(cases: Sequence[tuple[str, int]], environment: Mapping[str, str] | No
         stderr=subprocess.DEVNULL, env=dict(environment) if environment else None,
     )  # fmt: skip
     assert process.stdin and process.stdout
+    if select.select([process.stdout], [], [], START_SECONDS)[0]:
+        process.stdout.readline()
     for name, seed in cases:
         answer = b""
         try:
@@ -108,6 +112,7 @@ def serve() -> None:
         (Path(folder) / "a.warc.gz").write_bytes(captures_archive())
         for name in _formats():
             _whole(name, folder)
+        print("ready", flush=True)
         for line in sys.stdin.buffer:
             name, seed = json.loads(line)
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)

@@ -147,7 +147,9 @@ def main(arguments: list[str]) -> int:
         options.web.name: [(page.data, page.charset) for page in read_gold_pages(options.web, options.gold)]
     }
     if options.documentation:
-        found = [(file.read_bytes(), "utf-8") for file in sorted(options.documentation.rglob("*.html"))[:1000]]
+        found: list[tuple[bytes, str | None]] = [
+            (file.read_bytes(), "utf-8") for file in sorted(options.documentation.rglob("*.html"))[:1000]
+        ]
         corpora[f"documentation pages of {sum(len(data) for data, _ in found) / len(found) / 1000:.0f} KB"] = found
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:

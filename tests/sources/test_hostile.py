@@ -41,6 +41,15 @@ LAST = response(2, article("Weirs"))
 GB = 10**9
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The kernels of every reader here, compiled before any limit counts."""
+    folder = tmp_path_factory.mktemp("warm")
+    for mode in ("best", "fast"):
+        list(read(write(folder, "x", GOOD, "warc"), ReadConfig(extraction=mode)))  # type: ignore[arg-type]
+    list(read(write(folder, "x", bz2.compress(dump([page(1, "A mill.")])), "mediawiki"), ReadConfig()))
+
+
 @contextmanager
 def within(*, seconds: float, megabytes: float) -> Iterator[None]:
     """CPU time of this process and those it waited for, and resident memory beyond what it had, stay below."""
