@@ -32,7 +32,7 @@ from storage.identity import fingerprint, hash_file
 __all__ = ["Kind", "RawInput", "expand_inputs", "identify", "identity_of", "refuse_clashes"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_COMPRESSIONS = (".gz", ".bz2", ".zst", ".zstd", ".lz4", ".xz", ".tar")
+_COMPRESSIONS = (".gz", ".bz2", ".zst", ".zstd", ".lz4", ".xz", ".tar", ".7z")
 _ENDINGS: tuple[tuple[str, Kind], ...] = (
     (".warc.wet", "wet"), (".wet", "wet"), (".warc", "warc"), (".arc", "warc"), (".xml", "mediawiki"),
     (".jsonl", "jsonl"), (".ndjson", "jsonl"), (".json", "jsonl"), (".parquet", "parquet"),

@@ -36,7 +36,7 @@ Read = Callable[[int, int], bytes]
 
 def cut_at_streams(raw: RawInput, read: Read, piece_bytes: int) -> list[RawInput]:
     """The dump's pieces in order, or the dump itself where it is small or cannot be cut."""
-    if raw.size < 2 * piece_bytes or not _STREAM.match(read(0, _STREAM_BYTES)):
+    if not raw.name.endswith(".bz2") or raw.size < 2 * piece_bytes:
         return [raw]
     head = _head_bytes(read(0, _HEAD_BYTES))
     if not head:
@@ -53,7 +53,7 @@ def cut_at_streams(raw: RawInput, read: Read, piece_bytes: int) -> list[RawInput
 
 def _head_bytes(data: bytes) -> int:
     """The length of the first stream if it ends where the pages begin, else 0."""
-    found = _STREAM.search(data, _STREAM_BYTES)
+    found = _STREAM.search(data, _STREAM_BYTES) if _STREAM.match(data) else None
     if found is None or not _begins_with_page(data[found.start() :]):
         return 0
     try:
