@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> int:
         notes=[
             f"{len(pages)} pages: {', '.join(path.name for path in options.web)}",
             "words are runs of letters and digits of the lower-case text, as WCXB counts; for Chinese, characters",
-            f"our weights saw most of the {TUNING}, none of the {REPORTED} nor of its sites; CPU on all but Chinese pages",
+            f"our weights saw most of the {TUNING}, none of the {REPORTED} or its sites; CPU without Chinese pages",
         ],
     )
     return 0
