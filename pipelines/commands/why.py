@@ -45,7 +45,7 @@ def _print(console: Console, story: dict[str, Any]) -> None:
     _line(console, "record", ", ".join(part for part in (record["file"], place, page) if part))
     _line(console, "collected", document["collected_at"] or "not known")
     for name in ("licence", *OF_PAGES):
-        if document[name]:
+        if document.get(name):
             _line(console, name.replace("_", " "), document[name])
     _line(console, "text", f"{document['characters']:,} characters, {document['bytes']:,} bytes")
     _line(console, "", " ".join(document["begins"].split())[:200] + "…")
