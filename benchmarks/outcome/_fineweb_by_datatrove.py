@@ -89,6 +89,8 @@ def _reason(text: str, language: dict[str, Any], filters: Sequence[Any]) -> str 
     for block in filters:
         try:
             verdict = block.filter(document)
+        except ImportError:
+            raise
         except Exception as error:  # as its executor would, a document that a filter fails on is lost
             return f"{type(block).__name__}: {type(error).__name__}"
         kept, why = verdict if isinstance(verdict, tuple) else (verdict, None)

@@ -285,7 +285,8 @@ def listed(rows: Sequence[tuple[int, int, int, int]], sources: int, cuts: Sequen
                 factor=np.array([rows[i][3] for i in piece], np.int32),
             )
         )
-    manifest = Manifest(kind="", identity="", stage={"policy_identity": "", "policy": {}}, parts=())
+    stage = {"policy_identity": "", "policy": {"name": "p"}}
+    manifest = Manifest(kind="", identity="", stage=stage, parts=(), facts={"decided": {}})
     nothing = Dataset(Path(), manifest)
     return Listed(nothing, nothing, nothing, given=(tuple(parts),))
 

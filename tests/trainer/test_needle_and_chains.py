@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from storage.errors import InputError
+from tests.trainer.mixtures import write_texts
 from trainer.checkpoints.trained import Trained, open_trained
 from trainer.cli import main
 from trainer.evaluation.chains import compare_chains, read_chains
 from trainer.evaluation.likelihood import Ids, Likelihood, LikelihoodModel
 from trainer.evaluation.needle import NeedleGrid, find_needles
+from trainer.settings import Preset, TrainingConfig
+from trainer.train import train
 
 HAY = ["The miller grinds rye. A river carries 42. " * 20]
 
@@ -53,6 +57,34 @@ def test_who_sees_everything_finds_every_needle(opened: Trained) -> None:
 def test_who_is_short_sighted_finds_those_at_the_end_only(opened: Trained) -> None:
     score = find_needles(Seeing(opened, sight=31), HAY, NeedleGrid(lengths=(64,), depths=(0.0, 1.0), trials=8))
     assert score.written["64"] == {"0": 0.0, "1": 1.0} and score.found["64"]["0"] < 0.6
+
+
+WORDS = ["rye", "mill", "river", "stone", "grain", "wheel", "flour", "water", "road", "bread"]
+
+
+def repeat_a_number(dice: random.Random) -> str:
+    """A text that tells its number seven times: only who looks back can know it."""
+    sentence = f"\nThe secret number is {dice.randrange(10_000, 100_000)}.\n"
+    fillings = [dice.choices(WORDS, k=dice.choice((0, 0, 0, 1, 2, 4, 20))) for _ in range(7)]
+    return "".join(sentence + " ".join(filling) for filling in fillings)
+
+
+@pytest.mark.slow
+def test_two_layers_that_learned_to_copy_find_needles(tmp_path: Path) -> None:
+    """An induction head takes two layers; it comes after some 400 steps, and reaches as far as it was trained to."""
+    dice = random.Random(1)
+    texts = [repeat_a_number(dice) for _ in range(8000)]
+    mixture = write_texts(tmp_path / "mixture", texts, texts[:20])
+    shape = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 4, "ffn_size": 128}
+    settings = TrainingConfig(
+        steps=1200, sequence_length=96, global_batch=16, micro_batch=16, learning_rate=3e-3, schedule="constant",
+        warmup_steps=50, precision="fp32", threads=1, device="cpu", save_every=2000,
+    )  # fmt: skip
+    preset = Preset(name="copy", model={**shape, "max_positions": 96}, training=settings)
+    model = LikelihoodModel(open_trained(train(mixture, preset, tmp_path / "out", tell=lambda _: None)), window=96)
+    hay = [" ".join(dice.choices(WORDS, k=400))]
+    score = find_needles(model, hay, NeedleGrid(lengths=(64,), depths=(0.5, 1.0), trials=8))
+    assert score.mean_found >= 0.8 and score.mean_written >= 0.6
 
 
 def test_impossible_grids_are_refused(opened: Trained) -> None:
