@@ -1,7 +1,7 @@
 """A worker's memory while it reads a WARC of 2 GB, and a page of 200 MB: the reader, its parts, and the pages' process.
 
 The archive is made on the spot of real pages, again and again under other ids, and deleted; nothing of it is known by
-content. What is read goes through the whole stage, so the documents of an open part (256 MB of text) are within the
+content. What is read goes through the whole stage, so the documents of an open part (64 MB of text) are within the
 figures. Memory is resident memory, of this process and of the one that it starts for its pages, at its highest.
 """
 

@@ -1,7 +1,7 @@
 """Which of seven types a page is, by its address, what it says it is, and how its text is spread: the router.
 
 Invariant: a type's probability depends on the page and its address alone. The types are those of WCXB. Wrong for one
-page in four, which costs less than it seems: the judgement of blocks takes the probabilities, not the choice.
+page in five, which costs less than it seems: the judgement of blocks takes the probabilities, not the choice.
 """
 
 from __future__ import annotations
