@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from mixtures.inputs import KINDS, TABLES
 from mixtures.recipe import Recipe, load_recipe
 from pipelines.request import RunRequest
+from storage.errors import InputError
+from storage.schema import FIELDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,21 @@ class NamedInput:
 
 
 def named_inputs(request: RunRequest) -> list[NamedInput]:
-    """All of them, by kind. Raises RecipeError for a recipe that is none."""
+    """All of them, by kind. Raises RecipeError for a recipe that is none, InputError for a column of no field."""
+    _refuse_columns_of_no_field(request.columns)
     found = [*_of_options(request), *_of_recipe(load_recipe(request.recipe))]
     return sorted((_with_options(request, named) for named in found), key=lambda named: KINDS.index(named.kind))
+
+
+def _refuse_columns_of_no_field(columns: Mapping[str, str]) -> None:
+    """Also where no input is a table: what is asked for and cannot be is told."""
+    for name, column in columns.items():
+        if (field_name := name.rpartition(":")[2]) not in FIELDS:
+            raise InputError(
+                f"no such document field: `{field_name}`",
+                at=f"--column {name}={column}",
+                hint=f"the fields are {', '.join(FIELDS)}, as in `--column text=content`",
+            )
 
 
 def _of_options(request: RunRequest) -> Iterator[NamedInput]:

@@ -71,7 +71,7 @@ def test_every_fault_is_said_at_once_each_with_its_line(write_yaml: Write) -> No
     ("old", "new", "line", "words"),
     [
         ("  train: {vocabulary_size: 8k}", "  train: {vocab: 8k, vocabulary_size: 8k}", 6, "vocabulary_size"),
-        ("seed: 7", "seed: 7\nzzz: 3", 4, "keys here: description, epochs, format_version"),
+        ("seed: 7", "seed: 7\nzzz: 3", 4, "keys here: allow_licences, description, epochs, "),
         ("    weight: 1", "    weight: 0", 10, "0 takes nothing: remove the source"),
         ("    weight: 1", "    weight: -2", 10, "-2 takes nothing"),
         ("    weight: 1", "    tokens: -5", 10, "-5 takes nothing"),
