@@ -14,6 +14,7 @@ from pipelines.run_folder import RunFolder
 from tests.flows.conftest import FinishedRun, gristmill
 
 EVERYTHING = "format_version: 1\nname: everything\nrules:\n  - {rule: nothing, when: 'false'}\n"
+LONG = "format_version: 1\nname: long\nrules:\n  - {rule: too_few_words, measure: rules.num_words, min: 50}\n"
 ASKED = ["--tokens", "3000", "--heldout", "300", "--seeds", "2", "--preset", "proxy"]
 
 
@@ -23,14 +24,15 @@ def test_two_policies_are_compared_on_texts_that_neither_has_seen(finished_run: 
     folder = RunFolder(tmp_path / "copy")
     shutil.copytree(finished_run.folder.root, folder.root, symlinks=True)
     before = {path: path.read_bytes() for path in folder.steps.iterdir()}
-    policy = tmp_path / "everything.yaml"
-    policy.write_text(EVERYTHING)
-    asked = ["ablate", str(policy), "web_default", "--out", str(folder.root), *ASKED]
+    policies = [tmp_path / "everything.yaml", tmp_path / "long.yaml"]
+    for policy, text in zip(policies, (EVERYTHING, LONG), strict=True):
+        policy.write_text(text)
+    asked = ["ablate", *map(str, policies), "--out", str(folder.root), *ASKED]
     done = gristmill(*asked, home=finished_run.home, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     path = Path(done.stdout.split("result:")[1].strip())
     result = json.loads(path.read_bytes())
-    assert [row["name"] for row in result["experiments"]] == ["everything", "web_default"]
+    assert [row["name"] for row in result["experiments"]] == ["everything", "long"]
     assert len(result["runs"]) == 4 and len({run["tokens"] for run in result["runs"]}) == 1
     for row in result["experiments"]:
         for text in ("web", "encyclopedia"):
