@@ -13,6 +13,7 @@ page is for tuning and every other one is reported.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
 import json
@@ -54,6 +55,13 @@ class GoldPage:
         """The host; of a page whose address was not kept, the page itself."""
         host = urlsplit(self.url).hostname or ""
         return self.url if host.endswith(".invalid") else host
+
+
+def add_page_options(parser: argparse.ArgumentParser) -> None:
+    """`--web`, `--gold` and `--documentation`: which pages a benchmark reads."""
+    parser.add_argument("--web", type=Path, default=WCXB[0], metavar="WARC")
+    parser.add_argument("--gold", type=Path, default=WCXB[1], metavar="JSONL", help="the pages of the WARC to read")
+    parser.add_argument("--documentation", type=Path, metavar="FOLDER", help="HTML files to measure on besides")
 
 
 def read_gold_pages(web: Path, gold: Path) -> list[GoldPage]:

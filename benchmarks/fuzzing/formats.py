@@ -20,8 +20,8 @@ import brotli
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from fastwarc.stream_io import Lz4Writer
 
+from benchmarks.packing import pack_lz4
 from sources.reading import Kind
 from storage.schema import DOCUMENTS, Document, documents_table
 
@@ -64,15 +64,6 @@ def _gzip(data: bytes) -> bytes:
 
 
 _zstd = zstandard.ZstdCompressor(write_checksum=True).compress
-
-
-def _lz4(data: bytes) -> bytes:
-    out = io.BytesIO()
-    writer = Lz4Writer(out)
-    writer.write(data)
-    writer.finish()
-    writer.flush()
-    return out.getvalue()
 
 
 def _warc(number: int, block: bytes, kind: str = "conversion", content_type: str = "text/plain") -> bytes:
@@ -124,7 +115,7 @@ def _dictionary() -> tuple[bytes, Pack]:
 
 def _web() -> Iterator[Format]:
     texts = tuple(sentence(n).strip() for n in range(PIECES))
-    packs: dict[str, Pack] = {"warc": bytes, "warc.gz": _gzip, "warc.zst": _zstd, "warc.lz4": _lz4}
+    packs: dict[str, Pack] = {"warc": bytes, "warc.gz": _gzip, "warc.zst": _zstd, "warc.lz4": pack_lz4}
     for name, pack in packs.items():
         yield Format(name=name, kind="warc", pieces=_responses(), texts=texts, pack=pack)
     head, with_dictionary = _dictionary()

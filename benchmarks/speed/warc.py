@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import io
 import logging
 import tempfile
 import time
@@ -18,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import zstandard
-from fastwarc.stream_io import Lz4Writer
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from benchmarks.packing import pack_lz4
 from benchmarks.speed.web_stage import response_record
 from benchmarks.table import Row, publish
-from benchmarks.web_pages import WCXB, read_gold_pages
+from benchmarks.web_pages import add_page_options, read_gold_pages
 from sources.web.http import decode_payload, parse_message
 from sources.web.warc_records import WarcRecord, read_records
 
@@ -80,19 +79,10 @@ def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, 6, mtime=0)
 
 
-def _lz4(data: bytes) -> bytes:
-    out = io.BytesIO()
-    writer = Lz4Writer(out)
-    writer.write(data)
-    writer.finish()
-    writer.flush()
-    return out.getvalue()
-
-
 PACKS: dict[str, Callable[[bytes], bytes]] = {
     ".warc.gz": _gzip,
     ".warc.zst": zstandard.ZstdCompressor().compress,
-    ".warc.lz4": _lz4,
+    ".warc.lz4": pack_lz4,
     ".warc": bytes,
 }
 PEERS: dict[str, Callable[[Path], Counts]] = {
@@ -137,9 +127,7 @@ def rows_of(what: str, path: Path, turns: int) -> Iterator[Row]:
 def main(arguments: list[str]) -> int:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(prog="make bench-warc", description=__doc__)
-    parser.add_argument("--web", type=Path, default=WCXB[0], metavar="WARC")
-    parser.add_argument("--gold", type=Path, default=WCXB[1], metavar="JSONL", help="the pages of the WARC to read")
-    parser.add_argument("--documentation", type=Path, metavar="FOLDER", help="HTML files to measure on besides")
+    add_page_options(parser)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args(arguments)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.table import Row, publish
-from benchmarks.web_pages import WCXB, read_gold_pages
+from benchmarks.web_pages import add_page_options, read_gold_pages
 from sources.reading import Extraction, RawInput, ReadConfig
 from sources.web.warc import read_warc
 from storage.schema import Document
@@ -101,9 +101,7 @@ def rows_of(what: str, path: Path, pages: int, turns: int) -> Iterator[Row]:
 def main(arguments: list[str]) -> int:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(prog="make bench-web-stage", description=__doc__)
-    parser.add_argument("--web", type=Path, default=WCXB[0], metavar="WARC")
-    parser.add_argument("--gold", type=Path, default=WCXB[1], metavar="JSONL", help="the pages of the WARC to read")
-    parser.add_argument("--documentation", type=Path, metavar="FOLDER", help="HTML files to measure on besides")
+    add_page_options(parser)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--turns", type=int, default=2)
     options = parser.parse_args(arguments)

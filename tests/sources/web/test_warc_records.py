@@ -8,9 +8,9 @@ import random
 
 import pytest
 import zstandard
-from fastwarc.stream_io import Lz4Writer
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from benchmarks.packing import pack_lz4
 from sources.compression import dictionary_frame_bytes
 from sources.web.warc_records import DamagedRecord, WarcRecord, read_records
 from tests.sources.captures import members, record
@@ -19,20 +19,11 @@ RECORDS = [record(n, f"text {n} ".encode() * (n + 3)) for n in range(5)]
 LIMIT = 10_000
 
 
-def lz4(data: bytes) -> bytes:
-    out = io.BytesIO()
-    writer = Lz4Writer(out)
-    writer.write(data)
-    writer.finish()
-    writer.flush()
-    return out.getvalue()
-
-
 ENCODERS = {
     "plain": bytes,
     "gzip": lambda data: gzip.compress(data, mtime=0),
     "zstd": zstandard.ZstdCompressor().compress,
-    "lz4": lz4,
+    "lz4": pack_lz4,
 }
 
 
@@ -95,7 +86,7 @@ def test_frames_without_content_are_passed_over() -> None:
 
 @pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
 def test_records_of_many_blocks(encode) -> None:  # type: ignore[no-untyped-def]
-    """Larger than what is read at once, packed and unpacked, and than the blocks of zstd and lz4."""
+    """Larger than what is read at once, packed and unpacked, and than the blocks of zstd and pack_lz4."""
     draw = random.Random(1)
     blocks = [
         draw.randbytes(size) + b"words " * size for size in (50_000, 70_001, 131_072, 200_003, 300_000, 5, 65_536)
