@@ -14,11 +14,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.packing import pack_lz4
 from sources.ingest import read
 from sources.reading import Kind, ReadConfig, Reading
 from sources.web.warc_records import DamagedRecord, read_records
 from tests.sources.captures import dump, members, page, record, texts, write
-from tests.sources.web.test_warc_records import lz4
 
 SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -33,7 +33,7 @@ FILES: dict[str, tuple[Kind, bytes]] = {
     "wet.gz": ("wet", members(RECORDS)),
     "wet in one member": ("wet", gzip.compress(b"".join(RECORDS), mtime=0)),
     "wet.zst": ("wet", b"".join(map(zstd, RECORDS))),
-    "wet.lz4": ("wet", b"".join(map(lz4, RECORDS))),
+    "wet.lz4": ("wet", b"".join(map(pack_lz4, RECORDS))),
     "xml": ("mediawiki", dump(PAGES)),
     "xml.bz2 of many streams": ("mediawiki", b"".join(bz2.compress(one.encode()) for one in ["<mediawiki>", *PAGES])),
     "xml.gz": ("mediawiki", gzip.compress(dump(PAGES), mtime=0)),
