@@ -100,6 +100,81 @@ def _note_word(
 
 
 @part
+def _entity_end(src: Array, at: Scalar, end: Scalar) -> Scalar:
+    """Where the `;` of an entity lies that begins at `at`; `at` where none does."""
+    stop = at + 1
+    while stop < end and stop < at + 10 and src[stop] != 59 and src[stop] > 32:
+        stop += 1
+    return stop if stop < end and src[stop] == 59 else at
+
+
+@part
+def _count_entity(src: Array, at: Scalar, stop: Scalar, stats: Array) -> None:
+    stats[B_CHARS] += 1
+    if stop > at + 4:
+        first, second = src[at + 1] | 32, src[at + 2] | 32
+        stats[B_COPYRIGHT] += first == 99 and second == 111 and src[at + 3] == 112
+        stats[B_PRICE] += first == 101 and second == 117
+
+
+@part
+def _count_ideograph(stats: Array) -> None:
+    """A character of Chinese, Japanese or Korean is a word."""
+    stats[B_CJK] += 1
+    stats[B_WORDS] += 1
+    stats[B_CHARS] += _CJK_CHARS
+    stats[B_LAST] = 1
+
+
+@part
+def _count_stop(stats: Array) -> None:
+    stats[B_STOPS] += 1
+    stats[B_LAST] = 2
+
+
+@part
+def _count_mark(src: Array, at: Scalar, end: Scalar, stats: Array) -> Scalar:
+    """Adds a mark that is of no word; returns how many bytes it has."""
+    byte = src[at]
+    stats[B_CHARS] += 1 if byte < 128 or byte >= 0xC0 else 0
+    if byte == 46 or byte == 33 or byte == 63 or byte == 58:
+        if at + 1 >= end or src[at + 1] <= 60:
+            _count_stop(stats)
+    elif byte == 44 or byte == 59:
+        stats[B_COMMAS] += 1
+        stats[B_LAST] = 1
+    elif byte == 36:
+        stats[B_PRICE] += 1
+    elif byte == 124 or byte == 62:
+        stats[B_BARS] += 1
+    elif byte == 0xC2 and at + 1 < end:
+        stats[B_COPYRIGHT] += src[at + 1] == 0xA9
+        stats[B_PRICE] += src[at + 1] == 0xA3
+        return 2
+    elif byte >= 0xE0 and at + 2 < end:
+        _count_wide_mark(byte, src[at + 1], src[at + 2], stats)
+        return 3
+    return 1
+
+
+@part
+def _count_wide_mark(byte: Scalar, second: Scalar, third: Scalar, stats: Array) -> None:
+    """A mark of three bytes: the euro's sign, and the full and half stops of Chinese and Japanese."""
+    if byte == 0xE2:
+        stats[B_PRICE] += second == 0x82 and third == 0xAC
+    elif byte == 0xE3:
+        if third == 0x82:
+            _count_stop(stats)
+        else:
+            stats[B_COMMAS] += 1
+    elif second == 0xBC:
+        if third == 0x81 or third == 0x9F or third == 0x9A:
+            _count_stop(stats)
+        elif third == 0x8C or third == 0x9B:
+            stats[B_COMMAS] += 1
+
+
+@part
 def _count_run(
     src: Array, at: Scalar, end: Scalar, keys: Array, values: Array, title: Array, titled: Scalar, stats: Array
 ) -> None:
@@ -109,45 +184,8 @@ def _count_run(
     whole = np.uint64(stats[B_HASH])
     while at < end:
         byte = src[at]
-        if byte == 38:
-            stop = at + 1
-            while stop < end and stop < at + 10 and src[stop] != 59 and src[stop] > 32:
-                stop += 1
-            if stop < end and src[stop] == 59:
-                if size:
-                    _note_word(value, before, last, size, keys, values, title, titled, stats)
-                    value, before, last, size = FNV, FNV, np.uint8(0), 0
-                if stop > at + 4 and (src[at + 1] | 32) == 99 and (src[at + 2] | 32) == 111 and src[at + 3] == 112:
-                    stats[B_COPYRIGHT] += 1
-                if stop > at + 4 and (src[at + 1] | 32) == 101 and (src[at + 2] | 32) == 117:
-                    stats[B_PRICE] += 1
-                at = stop + 1
-                stats[B_CHARS] += 1
-                continue
         lower = byte + np.uint8(32) if 65 <= byte <= 90 else byte
-        if 97 <= lower <= 122 or 48 <= byte <= 57 or byte >= 0xC3 and byte != 0xE2 and byte != 0xE3 and byte != 0xEF:
-            if byte >= 0xE4 and byte <= 0xED and at + 2 < end:
-                stats[B_CJK] += 1
-                stats[B_WORDS] += 1
-                stats[B_CHARS] += _CJK_CHARS
-                whole = (whole ^ np.uint64(src[at + 1])) * PRIME
-                whole = (whole ^ np.uint64(src[at + 2])) * PRIME
-                stats[B_LAST] = 1
-                at += 3
-                continue
-            if byte >= 128:
-                stats[B_OTHER] += 1
-                stats[B_CHARS] += 1
-                before, last = value, byte
-                value = (value ^ np.uint64(byte)) * PRIME
-                at += 1
-                if at < end and src[at] >= 128 and src[at] < 0xC0:
-                    value = (value ^ np.uint64(src[at])) * PRIME
-                    at += 1
-                whole = (whole ^ value) * PRIME
-                size += 1
-                stats[B_LAST] = 1
-                continue
+        if 97 <= lower <= 122 or 48 <= byte <= 57:
             if stats[B_FIRST] == 0:
                 stats[B_FIRST] = byte
             before, last = value, lower
@@ -160,57 +198,41 @@ def _count_run(
             stats[B_LAST] = 1
             at += 1
             continue
+        if byte >= 0xE4 and byte <= 0xED and at + 2 < end:
+            _count_ideograph(stats)
+            whole = (whole ^ np.uint64(src[at + 1])) * PRIME
+            whole = (whole ^ np.uint64(src[at + 2])) * PRIME
+            at += 3
+            continue
+        if byte >= 0xC3 and byte != 0xE2 and byte != 0xE3 and byte != 0xEF:
+            stats[B_OTHER] += 1
+            stats[B_CHARS] += 1
+            before, last = value, byte
+            value = (value ^ np.uint64(byte)) * PRIME
+            at += 1
+            if at < end and src[at] >= 128 and src[at] < 0xC0:
+                value = (value ^ np.uint64(src[at])) * PRIME
+                at += 1
+            whole = (whole ^ value) * PRIME
+            size += 1
+            stats[B_LAST] = 1
+            continue
+        stop = _entity_end(src, at, end) if byte == 38 else at
         if size:
             _note_word(value, before, last, size, keys, values, title, titled, stats)
             value, before, last, size = FNV, FNV, np.uint8(0), 0
-        if byte == 32 or 9 <= byte <= 13:
-            if at == 0 or src[at - 1] > 32:
-                stats[B_CHARS] += 1
+        if stop > at:
+            _count_entity(src, at, stop, stats)
+            at = stop + 1
+        elif byte == 32 or 9 <= byte <= 13:
+            stats[B_CHARS] += at == 0 or src[at - 1] > 32
             at += 1
-            continue
-        stats[B_CHARS] += 1 if byte < 128 or byte >= 0xC0 else 0
-        if byte == 46 or byte == 33 or byte == 63 or byte == 58:
-            if at + 1 >= end or src[at + 1] <= 60:
-                stats[B_STOPS] += 1
-                stats[B_LAST] = 2
-        elif byte == 44 or byte == 59:
-            stats[B_COMMAS] += 1
-            stats[B_LAST] = 1
-        elif byte == 36:
-            stats[B_PRICE] += 1
-        elif byte == 124 or byte == 62:
-            stats[B_BARS] += 1
-        elif byte == 0xC2 and at + 1 < end:
-            if src[at + 1] == 0xA9:
-                stats[B_COPYRIGHT] += 1
-            elif src[at + 1] == 0xA3:
-                stats[B_PRICE] += 1
-            at += 1
-        elif byte == 0xE2 and at + 2 < end:
-            if src[at + 1] == 0x82 and src[at + 2] == 0xAC:
-                stats[B_PRICE] += 1
-            at += 2
-        elif byte == 0xE3 and at + 2 < end:
-            if src[at + 1] == 0x80 and src[at + 2] == 0x82:
-                stats[B_STOPS] += 1
-                stats[B_LAST] = 2
-            elif src[at + 1] == 0x80:
-                stats[B_COMMAS] += 1
-            else:
-                stats[B_CJK] += 1
-                stats[B_WORDS] += 1
-                stats[B_CHARS] += _CJK_CHARS - 1
-                whole = (whole ^ np.uint64(src[at + 2])) * PRIME
-                stats[B_LAST] = 1
-            at += 2
-        elif byte == 0xEF and at + 2 < end:
-            if src[at + 1] == 0xBC and (src[at + 2] == 0x81 or src[at + 2] == 0x9F or src[at + 2] == 0x9A):
-                stats[B_STOPS] += 1
-                stats[B_LAST] = 2
-            elif src[at + 1] == 0xBC and (src[at + 2] == 0x8C or src[at + 2] == 0x9B):
-                stats[B_COMMAS] += 1
-            at += 2
-        at += 1
+        elif byte == 0xE3 and at + 2 < end and src[at + 1] != 0x80:
+            _count_ideograph(stats)
+            whole = (whole ^ np.uint64(src[at + 2])) * PRIME
+            at += 3
+        else:
+            at += _count_mark(src, at, end, stats)
     if size:
         _note_word(value, before, last, size, keys, values, title, titled, stats)
     stats[B_HASH] = np.int64(whole)
