@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlencode
 
-from sources.compression import dictionary_frame_bytes
+from sources.compression import dictionary_frame_bytes, stream
+from sources.cutting import LostPiece, Piece, cut
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped
 from sources.remote.index_lines import Capture, newest, parse_capture
@@ -26,7 +27,6 @@ from sources.sandbox import PageExtractor
 from sources.web.languages import is_wanted
 from sources.web.warc import read_record
 from sources.web.warc_records import MAX_HEADER_BYTES, read_records
-from storage.errors import InputError
 from storage.schema import Failure
 
 WINDOW = 4
@@ -117,8 +117,12 @@ def _dictionary_of(place: str) -> bytes:
 
 
 def _wanted(raw: RawInput, config: ReadConfig) -> Iterator[Wanted]:
-    for number, line in enumerate(_lines(raw), 1):
-        place = Place(raw.source, raw.name, number)
+    for piece in _lines(raw):
+        if isinstance(piece, LostPiece):
+            yield Place(raw.source, raw.name, piece.offset).failure(piece.reason, piece.detail)
+            continue
+        number, line = piece.number, piece.content.decode("utf-8", "replace")
+        place = Place(raw.source, raw.name, piece.offset, len(piece.content))
         try:
             found = _asked(raw, config, line) if raw.subset else [parse_capture(line)]
         except (ValueError, Refused) as error:
@@ -153,21 +157,10 @@ def _asked(raw: RawInput, config: ReadConfig, address: str) -> list[Capture | No
     return [latest] if latest else []
 
 
-def _lines(raw: RawInput) -> Iterator[str]:
-    """The lines of the list, compressed or not; a longer line than LINE_BYTES is cut, and so no capture."""
+def _lines(raw: RawInput) -> Iterator[Piece | LostPiece]:
+    """The lines of the list, in any compression or none."""
     with open_raw(raw) as file:
-        head = file.read(2)
-        file.seek(0)
-        if head == b"\x1f\x8b":
-            import gzip
-
-            file = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
-        lines = io.BufferedReader(file)  # type: ignore[type-var]
-        try:
-            while line := lines.readline(LINE_BYTES):
-                yield line.decode("utf-8", "replace")
-        except (OSError, EOFError) as error:
-            raise InputError(f"the index cannot be read to its end: {error}", at=raw.path) from error
+        yield from cut(stream(file), b"\n", LINE_BYTES)
 
 
 def base_beside(index: Path) -> str:

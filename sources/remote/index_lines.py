@@ -34,7 +34,7 @@ def parse_capture(line: str) -> Capture | None:
     values = _fields(line)
     try:
         filename, offset, length = str(values["filename"]), int(values["offset"]), int(values["length"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"no filename, offset and length: {error!r}") from error
     if not filename or ".." in filename.split("/") or offset < 0 or length <= 0:
         raise ValueError(f"not the place of a record: {filename!r}, {offset}, {length}")

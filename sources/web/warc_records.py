@@ -20,8 +20,10 @@ from typing import BinaryIO
 from sources.compression import CHUNK_BYTES, DamagedFrame, Frame, frames
 
 MAX_HEADER_BYTES = 1 << 16
+_SHORT_HEADER_BYTES = 1 << 12
 _OVERSIZE_SAMPLE_BYTES = 1 << 16
-_NEXT_RECORD = b"\nWARC/"
+_START = b"WARC/"
+_NEXT_RECORD = b"\n" + _START
 _ARC_LINE = re.compile(
     rb"(?P<url>[a-z][a-z0-9+.-]{1,20}:[^ \r\n]{1,8000}) (?P<ip>[0-9a-fA-F.:]{3,45}) (?P<date>\d{14}|\d{12}|\d{8}) "
     rb"(?P<type>[^ \r\n]{1,200})(?: [^\r\n]{1,8000})? (?P<size>\d{1,18})\r?\n"
@@ -192,10 +194,10 @@ def _offset(frame: Frame, start: int) -> int:
 
 def _next_record(window: _Window, max_block_bytes: int) -> tuple[dict[str, str], bytes, int]:
     """Headers, block and size of the record ahead; moves behind it. Raises _Broken, having moved past its headers."""
-    window.fill(5)
+    window.fill(len(_START))
     if arc := _peek_arc_line(window):
         return _next_arc_record(window, arc, max_block_bytes)
-    if window.peek(5) != b"WARC/":
+    if window.peek(len(_START)) != _START:
         raise _Broken("no_warc_header", f"a record should begin with `WARC/`, found {window.peek(40)!r}")
     headers = _take_headers(window)
     url = headers.get("warc-target-uri")
@@ -242,15 +244,26 @@ def _arc_date(stamp: str) -> str:
 
 def _take_headers(window: _Window) -> dict[str, str]:
     """Ends at the first empty line, whether lines end in CRLF or LF."""
-    crlf = window.find(b"\r\n\r\n", MAX_HEADER_BYTES)
-    lf = window.find(b"\n\n", MAX_HEADER_BYTES if crlf < 0 else crlf)
-    if crlf < 0 and lf < 0:
-        window.skip(5)
+    at, width = _find_empty_line(window, _SHORT_HEADER_BYTES)
+    if at < 0:
+        at, width = _find_empty_line(window, MAX_HEADER_BYTES)
+    if at < 0:
+        # Each of the records that begin before the last one has that one within its headers.
+        window.skip(max(len(_NEXT_RECORD), window.peek(MAX_HEADER_BYTES).rfind(_NEXT_RECORD)))
         raise _Broken("no_header_end", f"no empty line ends the record's headers within {MAX_HEADER_BYTES} bytes")
-    at, width = (lf, 2) if lf >= 0 else (crlf, 4)
+    if window.find(_NEXT_RECORD, at) >= 0:
+        window.skip(len(_NEXT_RECORD))
+        raise _Broken("no_header_end", "another record begins within the record's headers")
     headers = parse_headers(window.peek(at))
     window.skip(at + width)
     return headers
+
+
+def _find_empty_line(window: _Window, limit: int) -> tuple[int, int]:
+    """Bytes ahead to the end of the line before it, -1 if it is not there, and how long both line ends are."""
+    crlf = window.find(b"\r\n\r\n", limit)
+    lf = window.find(b"\n\n", limit if crlf < 0 else crlf)
+    return (lf, 2) if lf >= 0 else (crlf, 4)
 
 
 def parse_headers(head: bytes) -> dict[str, str]:
@@ -282,7 +295,7 @@ def _ends_record(window: _Window, size: int) -> bool:
     window.fill(size + 16)
     rest = window.peek(16, at=size)
     following = rest.lstrip(b"\r\n")
-    return rest.startswith(b"\r\n\r\n") or not following or following.startswith(b"WARC/"[: len(following)])
+    return rest.startswith(b"\r\n\r\n") or not following or following.startswith(_START[: len(following)])
 
 
 def _ends_arc_record(window: _Window, size: int) -> bool:
@@ -309,7 +322,10 @@ def _pass_over_block(window: _Window, size: int, url: str | None, ends_at: EndsA
 
 
 def _find_next_record(window: _Window) -> None:
-    """Move to the next line that begins a record, or to the frame's end."""
+    """Move to the next line that begins a record, which may be this one, or to the frame's end."""
+    window.fill(len(_START))
+    if window.peek(len(_START)) == _START or _peek_arc_line(window):
+        return
     while (at := _next_start(window)) < 0:
         if window.available <= CHUNK_BYTES:
             window.skip(window.available)
@@ -321,7 +337,7 @@ def _find_next_record(window: _Window) -> None:
 def _next_start(window: _Window) -> int:
     """Bytes ahead to the line end before a record that begins within CHUNK_BYTES; -1 without one."""
     window.fill(CHUNK_BYTES + _ARC_LINE_BYTES)
-    warc, ahead = window.find(_NEXT_RECORD, CHUNK_BYTES), window.peek(CHUNK_BYTES + _ARC_LINE_BYTES)
-    arc = _ARC_START.search(ahead)
+    warc = window.find(_NEXT_RECORD, CHUNK_BYTES)
+    arc = _ARC_START.search(window.peek(warc + 1 if warc >= 0 else CHUNK_BYTES + _ARC_LINE_BYTES))
     starts = [warc, arc.start() if arc else -1]
     return min((at for at in starts if 0 <= at < CHUNK_BYTES), default=-1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sources.wikitext.extras import box_markup, category_line, open_galleries
 from sources.wikitext.inline import expand_marked
 from sources.wikitext.layout import MAX_CELLS, NO_HEADINGS, lay_out
-from sources.wikitext.structure import STACK_ROWS, resolve_structure
+from sources.wikitext.structure import STACK_COLUMNS, STACK_ROWS, resolve_structure
 from sources.wikitext.variants import choose_variants
 from sources.wikitext.vocabulary import CATEGORY_NAMESPACES, NUM_TAGS, entity_table, structure_table
 
@@ -43,7 +43,7 @@ class PlainText:
         self._headings = NO_HEADINGS if "headings" not in site.parts else 1 + site.markdown_headings
         self._names = structure_table(site.hidden_namespaces)
         self._entities = entity_table()
-        self._stack = np.empty((STACK_ROWS, 5), np.int64)
+        self._stack = np.empty((STACK_ROWS, STACK_COLUMNS), np.int64)
         self._unclosed = np.zeros(NUM_TAGS, np.int64)
         self._state = np.zeros(4, np.int64)
         self._heads = np.zeros((8, 2), np.int64)

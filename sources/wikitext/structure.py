@@ -19,7 +19,7 @@
 Input is copied to the output; a pair that closes is looked at where it lies there, and cut off or shortened. So each
 byte is read once however deep it lies, and nothing is found by searching ahead but the end of a tag and of what it
 holds. A closing tag that was looked for in vain is not looked for again. Braces pair as MediaWiki pairs them: from the
-inside out, three before two. A heading ends links that are still open.
+inside out, three before two. A heading ends links that are still open, and so does the seventeenth that lies in others.
 Output bytes below 9 are marks: 1 and 2 … 3 hold untouched text (2: with entities), 5 … 6 a template, 4 its bars, 11 is
 the new line of a tag.
 """
@@ -43,9 +43,12 @@ NAMED, PREFIXED = 1, 2
 """How a template that carries words is known."""
 MAX_DEPTH = 8
 """Templates that carry words and are nested deeper go."""
+MAX_LINKS = 16
+"""Each link that closes reads what it holds: of more that lie in each other the outer ones are none."""
 STACK_ROWS = 1 << 17
+STACK_COLUMNS = 6
 
-_AT, _BRACES, _FIRST_BAR, _LAST_BAR, _LEVEL = 0, 1, 2, 3, 4
+_AT, _BRACES, _FIRST_BAR, _LAST_BAR, _LEVEL, _LINKS = 0, 1, 2, 3, 4, 5
 _SPECIAL = np.zeros(256, np.uint8)
 _SPECIAL[[*range(9), *range(11, 32), *b"<{}[]|\n"]] = 1
 
@@ -71,7 +74,7 @@ def resolve_structure(
         elif c == 125 and following == 125:
             i, n, top = _close_templates(data, i, size, out, n, stack, top, keys, values)
         elif c == 91 and following == 91:
-            top = _push(stack, top, n, 0)
+            top = _open_link(stack, top, n)
             out[n] = out[n + 1] = 91
             n += 2
             i += 2
@@ -103,7 +106,17 @@ def _push(stack: Stack, top: int, at: int, braces: int) -> int:
     stack[top, _FIRST_BAR] = -1
     stack[top, _LAST_BAR] = -1
     stack[top, _LEVEL] = 0
+    stack[top, _LINKS] = (stack[top - 1, _LINKS] if top else 0) + (braces == 0)
     return top + 1
+
+
+@piece
+def _open_link(stack: Stack, top: int, at: int) -> int:
+    """Around a link that lies too deep those up to the next template are none, and in too many templates it is none."""
+    if top and stack[top - 1, _LINKS] == MAX_LINKS:
+        while top and not stack[top - 1, _BRACES]:
+            top -= 1
+    return _push(stack, top, at, 0) if not top or stack[top - 1, _LINKS] < MAX_LINKS else top
 
 
 @piece

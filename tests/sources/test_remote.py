@@ -280,9 +280,33 @@ def test_addresses_are_looked_up_at_the_index_server(
 
 def test_an_index_line_must_name_a_place() -> None:
     assert parse_capture(" CDX N b a") is None and parse_capture("\n") is None
-    for line in ("a b c", '{"filename": "x"}', '{"filename": "x", "offset": -1, "length": 3}', "k 1 {"):
+    for line in (
+        "a b c",
+        '{"filename": "x"}',
+        '{"filename": "x", "offset": -1, "length": 3}',
+        "k 1 {",
+        '{"filename": "x", "offset": 1e999, "length": 3}',
+    ):
         with pytest.raises(ValueError):
             parse_capture(line)
+
+
+def test_a_damaged_part_of_a_compressed_index_costs_its_lines(tmp_path: Path) -> None:
+    records = [gzip.compress(record(n, b"text %d" % n), mtime=0) for n in range(3)]
+    (tmp_path / "a.warc.gz").write_bytes(b"".join(records))
+    offsets = [0, len(records[0]), len(records[0]) + len(records[1])]
+    places = [
+        {"filename": "a.warc.gz", "offset": at, "length": len(one)} for at, one in zip(offsets, records, strict=True)
+    ]
+    parts = [bytearray(gzip.compress(b"k 1 %s\n" % json.dumps(place).encode(), mtime=0)) for place in places]
+    parts[1][20] ^= 255
+    (tmp_path / "i.cdxj.gz").write_bytes(b"".join(parts))
+    (raw,) = expand_inputs("web", [f"cdx:{tmp_path / 'i.cdxj.gz'}?base={tmp_path}"])
+    found = list(read(raw, ReadConfig(mime_types=("text/plain",))))
+    assert [one.text for one in found if isinstance(one, Document)] == ["text 0", "text 2"]
+    assert [(one.offset, one.reason) for one in found if isinstance(one, Failure)] == [
+        (len(parts[0]), "damaged_compression")
+    ]
 
 
 def test_captures_of_a_file_with_a_dictionary_are_read_behind_it(tmp_path: Path) -> None:

@@ -171,6 +171,13 @@ def test_deep_nesting_that_is_closed() -> None:
     assert to_text("[[a|" * 30_000 + "x" + "]]" * 30_000, SITE).endswith("x")
 
 
+def test_links_that_lie_in_each_other_keep_their_words() -> None:
+    """The innermost sixteen are links; of those around them the words stay."""
+    for depth in (2, 16, 17, 40):
+        assert PLAIN.read(b"[[a|x " * depth + b"y" + b"]]" * depth).endswith("x y")
+    assert PLAIN.read(b"[[a " * 20 + b"[[b|c]] [[Category:d]]") == "a " * 20 + "c"
+
+
 @given(
     st.lists(
         st.sampled_from(

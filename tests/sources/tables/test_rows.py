@@ -130,6 +130,11 @@ def test_an_array_that_breaks_off_keeps_what_is_whole(tmp_path: Path) -> None:
     assert texts(readings) == ["a"] and reasons(readings) == ["page_too_large"]
 
 
+def test_a_number_of_5000_digits_costs_its_element(tmp_path: Path) -> None:
+    readings = read_lines(tmp_path, b'[{"text": "a"}, {"text": "b", "n": ' + b"9" * 5000 + b'}, {"text": "c"}]')
+    assert texts(readings) == ["a", "c"] and reasons(readings) == ["bad_json"]
+
+
 def test_odd_strings_are_mended(tmp_path: Path) -> None:
     data = b'{"text": "half \\ud83d pair"}\n{"text": "bad \xff byte"}\n'
     data += b'{"text": "a\\u0000b\\r\\nc", "n": NaN}\n{"text": " \\n"}'
