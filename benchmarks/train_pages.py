@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from benchmarks.page_labels import LabelledPage, label_page
 from benchmarks.web_pages import CHINESE_NEWS, REPORTED, WCXB, GoldPage, read_gold_pages
-from sources.pages.blocks import FEATURES
 from sources.pages.context import add_context
 from sources.pages.facts import Facts, read_facts
+from sources.pages.features import FEATURES
 from sources.pages.judge import WEIGHTS, choose_blocks, with_types
 from sources.pages.page_type import PAGE_TYPES, describe_page
 from sources.pages.trees import DEPTH, Forest, forest_of
@@ -145,11 +145,13 @@ def train(pages: Sequence[LabelledPage]) -> dict[str, Any]:
     """The three forests."""
     described = [describe_page(page.blocks, facts_of(page), page.page.url) for page in pages]
     shares = _crosswise_types(pages, described)
-    rows = [with_types(page.blocks.features, share) for page, share in zip(pages, shares, strict=True)]
+    rows = [
+        with_types(np.concatenate([*page.blocks.features()]), share) for page, share in zip(pages, shares, strict=True)
+    ]
     first = _crosswise_blocks(pages, rows)
     _show("first judgement, pages not shown", pages, first)
     seconds = [
-        with_types(add_context(page.scan, page.blocks, found), share)
+        with_types(np.concatenate([*add_context(page.scan, page.blocks, found)]), share)
         for page, found, share in zip(pages, first, shares, strict=True)
     ]
     return {

@@ -64,7 +64,8 @@ class PageExtractor:
         assert process.stdin and process.stdout
         head = {"bytes": len(data), "charset": announced_charset, "url": url, "mode": self._mode}
         try:
-            process.stdin.write(orjson.dumps(head) + b"\n" + data)
+            process.stdin.write(orjson.dumps(head) + b"\n")
+            process.stdin.write(data)
             process.stdin.flush()
             answer = process.stdout.readline()
         except BrokenPipeError:

@@ -7,13 +7,15 @@ The second judgement brings +0.014 word F1 for 0.4 ms (`benchmarks/LOG.md`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sources.compiled import Scalar, kernel, part
-from sources.pages.blocks import BLOCK_FEATURES, Blocks
+from sources.pages.blocks import Blocks
+from sources.pages.counting import M_HEADING
 from sources.pages.scan import Scan
 
 Array = npt.NDArray[Any]
@@ -29,22 +31,29 @@ CONTEXT_FEATURES = (
     "twins_mean", "twins", "mass_before", "mass_after", "page_mean", "page_mass", "best_before", "best_after",
     "heading_probability",
 )  # fmt: skip
-_HEADING = BLOCK_FEATURES.index("in_heading")
 
 
-def add_context(scan: Scan, blocks: Blocks, probabilities: Array) -> Array:
-    """The features of the blocks with those of their surroundings behind (float32, [blocks, 262 + 31])."""
+def add_context(scan: Scan, blocks: Blocks, probabilities: Array) -> Iterator[Array]:
+    """The features of the blocks with those of their surroundings behind, in pieces (float32, [blocks, 262 + 31])."""
+    context, begin = _find_context(scan, blocks, probabilities), 0
+    for rows in blocks.features():
+        yield np.concatenate([rows, context[begin : begin + len(rows)]], axis=1)
+        begin += len(rows)
+
+
+def _find_context(scan: Scan, blocks: Blocks, probabilities: Array) -> Array:
     size = len(blocks.words)
     context = np.empty((size, len(CONTEXT_FEATURES)), np.float32)
     if size:
+        in_heading = scan.marks[scan.run_element[blocks.first_run]] & M_HEADING != 0
         slots = 1 << (2 * size).bit_length()
         _describe(
-            probabilities, blocks.words, blocks.element, blocks.twin, blocks.features[:, _HEADING].copy(),
+            probabilities, blocks.words, blocks.element, blocks.twin, in_heading,
             blocks.first_run, blocks.last_run, scan.parent, scan.first_run, scan.last_run,
             np.empty(len(scan.run_start) + 1, np.int32), np.zeros((size + 1, 2)), np.zeros(slots, np.int64),
             np.zeros((slots, 3)), context,
         )  # fmt: skip
-    return np.concatenate([blocks.features, context], axis=1)
+    return context
 
 
 @part
@@ -117,7 +126,7 @@ def _describe(
             at += 2
         place = _place_of(keys, twin[block] | 1)
         best = max(best, probabilities[block])
-        if heading[block] > 0:
+        if heading[block]:
             of_heading = probabilities[block]
         row[at] = twins[place, 1] / max(twins[place, 0], 1.0)
         row[at + 1] = np.log1p(twins[place, 2])

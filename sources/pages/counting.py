@@ -35,10 +35,10 @@ Array = npt.NDArray[Any]
 N_SUMS = 12
 # What is counted of one block, as columns.
 STATS = ("chars", "words", "links", "stops", "commas", "capitals", "digits", "price", "function", "foreign",
-         "copyright", "bars", "cjk", "other", "groups", "hash", "last", "first", "title", "pre",
+         "copyright", "bars", "cjk", "other", "groups", "last", "first", "title", "pre",
          "link_runs")  # fmt: skip
 (B_CHARS, B_WORDS, B_LINKS, B_STOPS, B_COMMAS, B_CAPITALS, B_DIGITS, B_PRICE, B_FUNCTION, B_FOREIGN,
- B_COPYRIGHT, B_BARS, B_CJK, B_OTHER, B_GROUPS, B_HASH, B_LAST, B_FIRST, B_TITLE, B_PRE,
+ B_COPYRIGHT, B_BARS, B_CJK, B_OTHER, B_GROUPS, B_LAST, B_FIRST, B_TITLE, B_PRE,
  B_LINK_RUNS) = range(len(STATS))  # fmt: skip
 _CJK_CHARS = 2
 """Characters that one of Chinese, Japanese or Korean counts for: what it says takes two and more Latin letters."""
@@ -176,12 +176,15 @@ def _count_wide_mark(byte: Scalar, second: Scalar, third: Scalar, stats: Array) 
 
 @part
 def _count_run(
-    src: Array, at: Scalar, end: Scalar, keys: Array, values: Array, title: Array, titled: Scalar, stats: Array
-) -> None:
-    """Adds what one run of text holds to its block's counts. An entity counts as one character."""
+    src: Array, at: Scalar, end: Scalar, keys: Array, values: Array, title: Array, titled: Scalar, stats: Array,
+    whole: Scalar,
+) -> Scalar:  # fmt: skip
+    """Adds what one run of text holds to its block's counts and to the hash of its text, which is returned.
+
+    An entity counts as one character.
+    """
     last: Scalar = np.uint8(0)
     value, before, size = FNV, FNV, 0
-    whole = np.uint64(stats[B_HASH])
     while at < end:
         byte = src[at]
         lower = byte + np.uint8(32) if 65 <= byte <= 90 else byte
@@ -235,7 +238,7 @@ def _count_run(
             at += _count_mark(src, at, end, stats)
     if size:
         _note_word(value, before, last, size, keys, values, title, titled, stats)
-    stats[B_HASH] = np.int64(whole)
+    return whole
 
 
 @kernel
@@ -254,16 +257,17 @@ def count_blocks(
     title_start: Scalar,
     title_end: Scalar,
     stats: Array,
+    hashes: Array,
     sums: Array,
 ) -> None:
     titled = _title_words(src, title_start, title_end, title)
     for block in range(len(first)):
         row = stats[block]
-        row[B_HASH] = np.int64(FNV)
+        whole: Scalar = FNV
         for run in range(first[block], last[block]):
             chars, words, stops, commas = row[B_CHARS], row[B_WORDS], row[B_STOPS], row[B_COMMAS]
             digits, function = row[B_DIGITS], row[B_FUNCTION]
-            _count_run(src, starts[run], ends[run], keys, values, title, titled, row)
+            whole = _count_run(src, starts[run], ends[run], keys, values, title, titled, row, whole)
             mark = marks[elements[run]]
             added = row[B_CHARS] - chars
             linked = added if mark & M_LINK else 0
@@ -286,3 +290,4 @@ def count_blocks(
             total[SUM_CELLS] += added if mark & M_TD else 0
             total[SUM_PRE] += added if mark & M_PRE else 0
             total[SUM_BLOCKS] += run == first[block]
+        hashes[block] = whole

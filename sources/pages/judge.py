@@ -7,6 +7,7 @@ generously, a plain article strictly: +0.014 F1 over the best fixed threshold.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,11 +41,15 @@ class Judgement:
 def judge_blocks(scan: Scan, blocks: Blocks, facts: Facts, url: str | None, depth: Depth) -> Judgement:
     """The content of a page; judged `once`, by each block itself, or `twice`, by what its surroundings were judged."""
     types = page_types(blocks, facts, url)
-    found = _forest("first").probabilities(with_types(blocks.features, types))
+    found = _judge("first", blocks.features(), types)
     if depth == "twice":
-        second = _forest("second").probabilities(with_types(add_context(scan, blocks, found), types))
-        found = (found + second) / 2
+        found = (found + _judge("second", add_context(scan, blocks, found), types)) / 2
     return choose_blocks(found, blocks.words)
+
+
+def _judge(forest: str, pieces: Iterable[Array], types: Array) -> Array:
+    """The probability that each block is content."""
+    return np.concatenate([_forest(forest).probabilities(with_types(rows, types)) for rows in pieces])
 
 
 def page_types(blocks: Blocks, facts: Facts, url: str | None) -> Array:

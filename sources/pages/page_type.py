@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sources.pages.blocks import FEATURES, PAGE_FEATURES, Blocks
+from sources.pages.blocks import Blocks
 from sources.pages.facts import Facts
+from sources.pages.features import PAGE_FEATURES
 
 Array = npt.NDArray[Any]
 
@@ -53,9 +54,6 @@ TYPE_FEATURES = (
 
 def describe_page(blocks: Blocks, facts: Facts, url: str | None) -> Array:
     """One row of `TYPE_FEATURES` (float32)."""
-    page = (
-        blocks.features[0, len(FEATURES) - len(PAGE_FEATURES) :] if len(blocks.words) else np.zeros(len(PAGE_FEATURES))
-    )
     kinds = [any(kind in facts.kinds for kind in named) for named in _KINDS.values()]
     address = (url or "")[:1000]
     shapes = [bool(pattern.search(address)) for pattern in _PATTERNS.values()]
@@ -65,4 +63,4 @@ def describe_page(blocks: Blocks, facts: Facts, url: str | None) -> Array:
         path.count("/") + bool(path), len(last), last.count("-"), sum(char.isdigit() for char in last),
         len(facts.described), facts.date is not None, facts.author is not None,
     ]  # fmt: skip
-    return np.concatenate([page, kinds, shapes, rest]).astype(np.float32)
+    return np.concatenate([blocks.page, kinds, shapes, rest]).astype(np.float32)

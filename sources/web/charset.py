@@ -13,12 +13,12 @@ has capitals behind small letters.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import re
 from collections.abc import Iterator
 
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
+_PIECE_BYTES = 1 << 20
 _META_WINDOW_BYTES = 4096
 _META_CHARSET = re.compile(
     rb"""<(?:meta|\?xml)\b[^>]{0,512}?(?:charset|encoding)\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.I
@@ -53,10 +53,20 @@ _LATIN_DEFAULTS = ("cp1252", "iso8859-1")
 def encode_html(data: bytes, announced: str | None = None) -> bytes:
     """The page in UTF-8 without NUL; one that is so already is not copied."""
     if not data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\x1b$" not in data:
-        with contextlib.suppress(UnicodeDecodeError):
-            data.decode("utf-8")
+        if _is_utf8(data):
             return data.replace(b"\x00", b"") if b"\x00" in data else data
     return decode_html(data, announced).replace("\x00", "").encode("utf-8", "replace")
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Looked at in pieces: as one text a page with an emoji takes four bytes a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), _PIECE_BYTES):
+            decoder.decode(data[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(data))
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_html(data: bytes, announced: str | None = None) -> str:

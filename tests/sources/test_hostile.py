@@ -21,7 +21,8 @@ import pytest
 import zstandard
 
 from sources.ingest import read
-from sources.reading import Kind, RawInput, ReadConfig, Reading
+from sources.reading import Extraction, Kind, RawInput, ReadConfig, Reading
+from sources.web.html import extract_page
 from tests.sources.captures import (
     article,
     documents,
@@ -193,6 +194,14 @@ def test_pages_that_parsers_fear(tmp_path: Path, html: bytes, mode: str) -> None
     with within(seconds=30, megabytes=200):
         found = list(read(raw, ReadConfig(extraction=mode)))  # type: ignore[arg-type]
     assert len(found) == 3 and titles(found)[0] == "On Mills" and titles(found)[-1] == "On Weirs"
+
+
+@pytest.mark.parametrize("mode", ["best", "fast"])
+def test_a_large_page_takes_little_beyond_itself(mode: Extraction) -> None:
+    """Of 40,000 blocks with a character that a string of Python has four bytes for."""
+    html = b"<p>The mill grinds on \xf0\x9f\x8c\xbe" * 40_000 + b"<!--" + b"x" * 20_000_000
+    with within(seconds=10, megabytes=70):
+        assert len(extract_page(html, mode=mode).text) > 800_000
 
 
 @pytest.mark.slow

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.pages.blocks import FEATURES, Blocks, find_blocks
+import sources.pages.blocks
+from sources.pages.blocks import Blocks, find_blocks
 from sources.pages.context import CONTEXT_FEATURES, add_context
-from sources.pages.judge import WEIGHTS, choose_blocks
+from sources.pages.facts import Facts
+from sources.pages.features import FEATURES
+from sources.pages.judge import WEIGHTS, choose_blocks, judge_blocks
 from sources.pages.page_type import PAGE_TYPES, TYPE_FEATURES
 from sources.pages.scan import Scan, scan_page
 from sources.pages.trees import forest_of, read_forest
@@ -22,6 +25,10 @@ from tests.sources.captures import article
 def described(page: bytes) -> tuple[Scan, Blocks]:
     scan = scan_page(page)
     return scan, find_blocks(scan)
+
+
+def features(blocks: Blocks) -> np.ndarray:
+    return np.concatenate([*blocks.features()])
 
 
 def test_a_forest_is_the_sum_of_its_trees() -> None:
@@ -81,22 +88,23 @@ def test_no_other_choice_promises_more(blocks: list[tuple[float, int]]) -> None:
 
 def test_an_empty_page_has_no_blocks() -> None:
     scan, blocks = described(b"")
-    assert blocks.features.shape == (0, len(FEATURES)) and not choose_blocks(np.empty(0), blocks.words).chosen.size
-    assert add_context(scan, blocks, np.empty(0)).shape == (0, len(FEATURES) + len(CONTEXT_FEATURES))
+    assert features(blocks).shape == (0, len(FEATURES)) and not choose_blocks(np.empty(0), blocks.words).chosen.size
+    [context] = add_context(scan, blocks, np.empty(0))
+    assert context.shape == (0, len(FEATURES) + len(CONTEXT_FEATURES))
 
 
 def test_features_are_finite_and_the_same_each_time() -> None:
     page = article("Mills").replace(b"<p>", b"<p class='entry content'><a href=/x>link</a> ")
     (scan, first), (_, second) = described(page), described(page)
-    context = add_context(scan, first, np.linspace(0.1, 0.9, len(first.words)))
-    assert np.isfinite(context).all() and (first.features == second.features).all()
+    [context] = add_context(scan, first, np.linspace(0.1, 0.9, len(first.words)))
+    assert np.isfinite(context).all() and (features(first) == features(second)).all()
 
 
 def test_what_a_block_is_seen_to_be() -> None:
     page = b"""<title>Mills of the north</title><nav class=top-menu><a href=/>Home</a></nav>
         <h1>Mills of the north</h1><p>It costs $4. Really, yes.</p><footer>&copy; 2020 Me</footer>"""
     _, blocks = described(page)
-    seen = [dict(zip(FEATURES, row, strict=True)) for row in blocks.features.tolist()]
+    seen = [dict(zip(FEATURES, row, strict=True)) for row in features(blocks).tolist()]
     menu, heading, text, footer = seen
     assert menu["in_nav"] and menu["above_nav"] and menu["links"] == 1 and menu["text_navigate"]
     assert heading["in_h1"] and heading["in_title"] == 1
@@ -112,4 +120,19 @@ def test_blocks_share_out_the_runs(pieces: list[str]) -> None:
     scan, blocks = described("".join(pieces).encode())
     taken = [run for first, last in zip(blocks.first_run, blocks.last_run, strict=True) for run in range(first, last)]
     assert taken == list(range(len(scan.run_start)))
-    assert np.isfinite(add_context(scan, blocks, np.full(len(blocks.words), 0.5))).all()
+    assert all(np.isfinite(rows).all() for rows in add_context(scan, blocks, np.full(len(blocks.words), 0.5)))
+
+
+def test_pieces_are_what_one_piece_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of all kinds, so that what a block knows of those before and behind it goes over the pieces' borders."""
+    page = b"".join(
+        article(f"Mill {n}") + b"<h2>More</h2><ul><li><a href=/>One</a><li>Two $3</ul>" + b"<p>a" * n for n in range(30)
+    )
+    scan, whole = described(page)
+    wanted, judged = features(whole), judge_blocks(scan, whole, Facts(), None, "twice")
+    monkeypatch.setattr(sources.pages.blocks, "PIECE_BLOCKS", 7)
+    _, cut = described(page)
+    assert [len(rows) for rows in cut.features()][:2] == [7, 7]
+    for _ in range(2):
+        np.testing.assert_array_equal(features(cut), wanted)
+    np.testing.assert_array_equal(judge_blocks(scan, cut, Facts(), None, "twice").probabilities, judged.probabilities)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.web.charset import decode_html
+from sources.web.charset import decode_html, encode_html
 
 CHINESE = "磨坊把谷物磨成面粉。水力带动磨石转动，几百年来村民都在这里碾米磨面，直到电力取代了水车。"
 TRADITIONAL = "磨坊把穀物磨成麵粉。水力帶動磨石轉動，幾百年來村民都在這裡碾米磨麵，直到電力取代了水車。"
@@ -90,3 +90,10 @@ def test_byte_order_marks(bom: str) -> None:
 )
 def test_any_bytes_decode(data: bytes, announced: str | None) -> None:
     assert isinstance(decode_html(b'<meta charset="' + data, announced), str)
+
+
+def test_large_utf8_is_left_as_it_is_and_known_by_all_of_it() -> None:
+    """Characters lie across the borders of the pieces that are looked at; damage stands at the very end."""
+    data = page(CHINESE * 9000).encode()
+    assert len(data) > 4 << 20 and encode_html(data) is data
+    assert encode_html(data + b"\xe6\x80") != data + b"\xe6\x80"
