@@ -33,9 +33,14 @@ def decompress(packed: bytes, *, piece: int, most: int = 1 << 16) -> tuple[bytes
     return bytes(out), codec.unused_data + packed[position:]
 
 
+RINGS = [b"ab" * 90_000, NOISE[:256] * 700, NOISE[:300] * 600, bytes(sorted(NOISE[:90_000])), NOISE[:257], NOISE[:256]]
+"""Repetition makes the ring of a block several rings, order one that jumps to the next entry."""
+
+
 @pytest.mark.parametrize("level", [1, 9])
 @pytest.mark.parametrize(
-    "data", [b"", b"a", b"aaaa", b"ab" * 9, bytes(3_000_000), b"abcd" * 70_000 + b"d" * 300, NOISE, TEXT, NOISE + TEXT]
+    "data",
+    [b"", b"a", b"aaaa", b"ab" * 9, bytes(3_000_000), b"abcd" * 70_000 + b"d" * 300, NOISE, TEXT, NOISE + TEXT, *RINGS],
 )
 def test_the_same_bytes_as_the_library(data: bytes, level: int) -> None:
     assert decompress(bz2.compress(data, level) + b"more", piece=1 << 16) == (data, b"more")
@@ -68,6 +73,15 @@ def test_damage_costs_a_block_and_nothing_else() -> None:
     gap = next(number for number, piece in enumerate(pieces) if isinstance(piece, Gap))
     before, after = (b"".join(map(bytes, part)) for part in (pieces[:gap], pieces[gap + 1 :]))  # type: ignore[arg-type]
     assert TEXT.endswith(after) and len(before) + len(after) > len(TEXT) - 300_000
+
+
+def test_a_block_without_an_end_is_not_waited_for() -> None:
+    """What no block can be as long as is damage: memory stays small, and the next block is found."""
+    packed = bz2.compress(TEXT, 1)
+    broken = packed[:60_000] + CHANCE.randbytes(5 << 20) + packed
+    gaps = [piece for piece in stream(io.BytesIO(broken)) if isinstance(piece, Gap)]
+    whole = b"".join(piece for piece in stream(io.BytesIO(broken)) if isinstance(piece, bytes))
+    assert whole.endswith(TEXT[100_000:]) and [gap.reason for gap in gaps] == ["damaged"]
 
 
 def test_mutated_streams_end() -> None:
