@@ -2,7 +2,8 @@
 
 Pages are real sentences of FLORES-200 (`language/sib200-sample`) in each encoding that the web wrote their language in,
 as paragraphs among menus of plain ASCII; 2 sentences or 20 a page. A page is right if all its text comes out as it was
-written. Declarations: none; a true one; a header of ISO-8859-1; a meta tag and a header of UTF-8.
+written. Declarations: none; a true one; a header of ISO-8859-1; a meta tag and a header of UTF-8. And every language in
+UTF-8 that says so, with one byte of damage.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ GROUPS = {
     "Chinese, Japanese, Korean": ("zho", "jpn", "kor"), "Cyrillic": ("rus", "ukr", "bul"),
     "other": ("ell", "tur", "heb", "arb", "tha", "deu", "fra", "pol"),
 }  # fmt: skip
+DAMAGED = "true, a byte of UTF-8 damaged"
 DECLARATIONS = ("missing", "true", "wrong header (ISO-8859-1)", "wrong everywhere (UTF-8)")
 _MENU = "<ul><li><a href=/>Home</a></li><li><a href=/news>News</a></li><li><a href=/about>About us</a></li></ul>"
 
@@ -57,6 +59,7 @@ def make_pages(file: Path) -> Iterator[EncodedPage]:
             for size in (2, 20):
                 for start in range(0, min(len(written) - size, 3 * size) + 1, size):
                     yield from _declared(language, encoding, written[start : start + size])
+        yield _damaged(language, sentences[language][:20])
 
 
 def _can_write(text: str, encoding: str) -> bool:
@@ -65,6 +68,12 @@ def _can_write(text: str, encoding: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _damaged(language: str, sentences: list[str]) -> EncodedPage:
+    body = "".join(f"<p>{one}</p>" for one in sentences)
+    start, end = f'<html><head><meta charset="utf-8"></head><body>{_MENU}'.encode(), f"{body}</body></html>".encode()
+    return EncodedPage(language, DAMAGED, start + b"\xff" + end, "utf-8", (start + end).decode())
 
 
 def _declared(language: str, encoding: str, sentences: list[str]) -> Iterator[EncodedPage]:
@@ -101,8 +110,8 @@ PEERS: dict[str, Callable[[EncodedPage], str]] = {
 
 
 def share_right(pages: list[EncodedPage], decode: Callable[[EncodedPage], str]) -> float:
-    """The share of pages whose text comes out whole."""
-    return sum(decode(page) == page.html for page in pages) / len(pages)
+    """The share of pages whose text comes out whole, whatever stands for damaged bytes."""
+    return sum(decode(page).replace("\ufffd", "") == page.html for page in pages) / len(pages)
 
 
 def main(arguments: list[str]) -> int:
@@ -113,7 +122,7 @@ def main(arguments: list[str]) -> int:
     pages = list(make_pages(options.sentences))
     rows = []
     for group, languages in GROUPS.items():
-        for declaration in DECLARATIONS:
+        for declaration in (*DECLARATIONS, DAMAGED):
             some = [page for page in pages if page.language[:3] in languages and page.declaration == declaration]
             ours = share_right(some, _ours)
             for peer, decode in PEERS.items():

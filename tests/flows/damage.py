@@ -77,8 +77,12 @@ def _wrong_lengths() -> Damaged:
 
 
 def _bad_pages() -> Damaged:
-    """Three spots of invalid UTF-8 become U+FFFD; a page of 50 MB is refused; the page behind both is read."""
-    broken = page("Page 301", english(301)).replace(b" the ", b" th" + INVALID + b" ", 3)
+    """Three spots of invalid UTF-8 become U+FFFD; a page of 50 MB is refused; the page behind both is read.
+
+    With no character beyond ASCII but those of the spots, they would be taken for Latin letters.
+    """
+    whole = page("Page 301", english(301)).replace(b"e ", "é ".encode(), 60)
+    broken = whole.replace(b" a ", b" a" + INVALID + b" ", 3)
     huge = page("Page 302", ["word " * (HUGE_PAGE_BYTES // 5)])
     return Damaged(
         name="pages.warc.gz",

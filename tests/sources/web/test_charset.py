@@ -73,6 +73,12 @@ def test_a_few_bad_bytes_do_not_change_the_encoding() -> None:
     assert decode_html(data[:100] + b"\xff" + data[100:], "utf-8").count("磨坊") == 20
 
 
+def test_damaged_french_in_utf8_is_no_korean() -> None:
+    text = page("Le blé est égrené près de l'écluse, à côté du marché. " * 5)
+    damaged = text.encode().replace(b"pr", b"\xff\xfe\xe9pr", 3)
+    assert decode_html(damaged).count("égrené") == text.count("égrené")
+
+
 def test_the_claim_that_fits_best_is_believed() -> None:
     """Few Chinese characters among much ASCII would pass as a little damaged Japanese, which the header claims."""
     html = f'<meta charset="gbk"><p>{"plain words " * 200} 谷物</p>'
