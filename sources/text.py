@@ -22,7 +22,6 @@ _TRANSLATED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _STOPS = re.compile("[ \n\u3002\uff0c]")
 _STOP_SHARE, _MARGIN = 0.01, 10
 """A blank, line end or stop in a hundred bytes, and hardly any when read the other way round."""
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def wide_encoding(sample: bytes) -> str | None:
@@ -42,10 +41,17 @@ def normalise_text(text: str) -> str:
     if _TRANSLATED.search(text):
         text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
     if not text.isascii():
-        if _SURROGATES.search(text):
-            text = encode(text).decode()
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", _without_surrogates(text))
     return text.strip()
+
+
+def _without_surrogates(text: str) -> str:
+    """Encoding is the quickest way to see that there are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return encode(text).decode()
+    return text
 
 
 def normalise_line(text: str | None) -> str | None:

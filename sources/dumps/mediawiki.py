@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from html import unescape
 from urllib.parse import quote
 
-from sources.dumps.xml_pages import DamagedPage, PageCutter, XmlPage
+from sources.dumps.xml_pages import DamagedPage, DumpIndex, PageCutter, XmlPage
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.wikitext import PlainText, Site
@@ -22,6 +21,7 @@ from storage.identity import page_doc_id
 _REDIRECT = re.compile(r"\s{0,99}#\s{0,9}[^\s\[\]]{1,30}\s{0,9}:?\s{0,9}\[\[")
 _REDIRECT_BYTES = 2000
 """Old dumps do not mark redirects; an article that begins with a numbered link is longer."""
+_REDIRECT_MARK_BYTES = 400
 _BASE = re.compile(rb"<base>([^<>]{1,500})</base>")
 _NAMESPACE = re.compile(rb'<namespace key="(6|14)"[^<>]{0,200}>([^<>]{1,100})</namespace>')
 _TITLE = re.compile(rb"<title>([^<>]{1,500})</title>")
@@ -33,7 +33,9 @@ def read_mediawiki(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
         cutter = PageCutter(file, max_page_bytes=config.max_page_bytes)
         reader: _PageReader | None = None
         for page in cutter:
-            if isinstance(page, DamagedPage):
+            if isinstance(page, DumpIndex):
+                yield Skipped("index_of_a_dump")
+            elif isinstance(page, DamagedPage):
                 title = _TITLE.search(page.start)
                 place = Place(raw.source, raw.name, page.offset)
                 yield place.failure(page.reason, page.detail, item=_decode(title[1]) if title else None)
@@ -61,7 +63,9 @@ class _PageReader:
         self._plain_text = PlainText(site)
 
     def read(self, page: XmlPage) -> Reading:
-        place = Place(self._raw.source, self._raw.name, page.offset, page.length)
+        place = Place(
+            self._raw.source, self._raw.name, page.offset, page.length, page=f"{page.page_id}/{page.revision_id}"
+        )
         if not page.page_id:
             return place.failure("bad_page", "the page has no id or no revision", item=page.title or None)
         if unwanted := self._why_unwanted(page):
@@ -70,9 +74,8 @@ class _PageReader:
             text = page.read_text()
         except ValueError as error:
             return place.failure("bad_xml", str(error), item=page.title or None)
-        if len(text) < _REDIRECT_BYTES and _REDIRECT.match(text.decode()):
+        if len(text) < _REDIRECT_BYTES and b"#" in text[:_REDIRECT_MARK_BYTES] and _REDIRECT.match(text.decode()):
             return Skipped("redirect")
-        place = replace(place, page=f"{page.page_id}/{page.revision_id}")
         return place.document(
             page_doc_id(self._raw.source, page=page.page_id, revision=page.revision_id),
             self._plain_text.read(text),

@@ -7,11 +7,14 @@ in it where the template was substituted. Looked for where they stand: the first
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 PageKind = Literal["article", "disambiguation", "stub"]
 
 _HEAD_BYTES, _TAIL_BYTES = 2_000, 8_000
+_NAMES = 1 << 12
+"""Names whose kind is remembered: most pages have the templates and categories of others."""
 _COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 _TEMPLATE = re.compile(r"\{\{\s*+([^{}|\n<]{1,60})")
 _CATEGORY = re.compile(r"\[\[\s*+[^\W\d_]{3,20}:([^\]|\n]{1,100})")
@@ -70,19 +73,28 @@ def page_kind(wikitext: bytes) -> PageKind:
     """The kind by the templates, switches and categories of a page's markup; disambiguation wins over stub."""
     if len(wikitext) > _HEAD_BYTES + _TAIL_BYTES:
         wikitext = wikitext[:_HEAD_BYTES] + b"\n" + wikitext[-_TAIL_BYTES:]
-    text = _COMMENT.sub("", wikitext.decode("utf-8", "ignore"))
-    templates = {" ".join(name.replace("_", " ").split()).lower() for name in _TEMPLATE.findall(text)}
-    categories = [name.replace("_", " ").lower() for name in _CATEGORY.findall(text)]
-    if "__DISAMBIG__" in text or templates & _DISAMBIGUATIONS or any(map(_lists_disambiguations, categories)):
+    text = wikitext.decode("utf-8", "ignore")
+    if "<!--" in text:
+        text = _COMMENT.sub("", text)
+    kinds = {_template_kind(name) for name in _TEMPLATE.findall(text)}
+    kinds |= {_category_kind(name) for name in _CATEGORY.findall(text)}
+    if "disambiguation" in kinds or "__DISAMBIG__" in text:
         return "disambiguation"
-    if any(map(_marks_stub, templates)) or any(category.endswith(_STUB_WORDS) for category in categories):
-        return "stub"
-    return "article"
+    return "stub" if "stub" in kinds else "article"
 
 
-def _marks_stub(name: str) -> bool:
-    return name in _STUBS or (name.startswith(_STUB_STARTS) or name.endswith(_STUB_ENDS)) and name not in _NO_STUBS
+@lru_cache(maxsize=_NAMES)
+def _template_kind(name: str) -> PageKind:
+    name = " ".join(name.replace("_", " ").split()).lower()
+    if name in _DISAMBIGUATIONS:
+        return "disambiguation"
+    marked = name in _STUBS or (name.startswith(_STUB_STARTS) or name.endswith(_STUB_ENDS)) and name not in _NO_STUBS
+    return "stub" if marked else "article"
 
 
-def _lists_disambiguations(category: str) -> bool:
-    return any(word in category for word in _DISAMBIGUATION_WORDS)
+@lru_cache(maxsize=_NAMES)
+def _category_kind(name: str) -> PageKind:
+    name = name.replace("_", " ").lower()
+    if any(word in name for word in _DISAMBIGUATION_WORDS):
+        return "disambiguation"
+    return "stub" if name.endswith(_STUB_WORDS) else "article"

@@ -55,10 +55,24 @@ def test_the_dump_names_its_own_namespaces(tmp_path: Path) -> None:
     assert texts(read(tmp_path, dump([page(1, "[[Attāls:A.jpg|thumb|x]]text")], site=site))) == ["text"]
 
 
-def test_the_newest_revision_is_read(tmp_path: Path) -> None:
-    old = "<revision><id>1</id><text>old</text></revision><revision>"
-    [document] = documents(read(tmp_path, dump([page(1, "new").replace("<revision>", old)])))
-    assert document.text == "new" and document.page == "1/10"
+@pytest.mark.parametrize("text", ["<text>old</text>", "<text />", '<text deleted="deleted" bytes="7" />'])
+def test_of_several_revisions_the_newest_is_read(tmp_path: Path, text: str) -> None:
+    old = f"<revision><id>1</id>{text}</revision>"
+    for several in (old, 3 * old):
+        [document] = documents(read(tmp_path, dump([page(1, "new").replace("<revision>", several + "<revision>")])))
+        assert document.text == "new" and document.page == "1/10"
+
+
+def test_a_newest_revision_without_text_has_none_of_an_older_one(tmp_path: Path) -> None:
+    hidden = page(1, "old").replace("</page>", "<revision><id>9</id><text deleted='x' /></revision></page>")
+    assert not documents(read(tmp_path, dump([hidden])))
+
+
+def test_the_index_beside_a_multistream_dump_is_left_out(tmp_path: Path) -> None:
+    """`*multistream*` names both."""
+    lines = b"654:10:AccessibleComputing\n654:12:Anarchism\n"
+    assert read(tmp_path, bz2.compress(lines)) == [Skipped("index_of_a_dump")]
+    assert reasons(read(tmp_path, b"12:30 is a time\n")) == ["not_mediawiki"]
 
 
 def test_a_dump_that_is_cut_keeps_what_came_before(tmp_path: Path) -> None:

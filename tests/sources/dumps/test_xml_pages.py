@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from sources.dumps.xml_pages import PageCutter, XmlPage
 def pages_of(data: bytes) -> list[XmlPage]:
     found = list(PageCutter(io.BytesIO(data), max_page_bytes=10 << 20))
     assert all(isinstance(page, XmlPage) for page in found)
-    return [replace(page, offset=0, length=0) for page in found if isinstance(page, XmlPage)]
+    return [page._replace(offset=0, length=0) for page in found if isinstance(page, XmlPage)]
 
 
 @pytest.mark.parametrize("name", ["ltgwiki-pages-articles.xml.bz2", "enwiki-mini-wiki.xml.bz2"])
