@@ -17,11 +17,27 @@ from storage.kernels import prepare_kernel_cache
 _KERNELS = prepare_kernel_cache()
 
 import numba  # noqa: E402  numba reads the cache folder when it is imported
+from numba.core import event  # noqa: E402
+
+from sources.watch import compiling  # noqa: E402
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Scalar = Any
 """A number in a kernel: an int or what its arrays hold; numba finds out which."""
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+class _Compilation(event.Listener):  # type: ignore[misc]
+    """Tells the watch over a record when its time is not the record's."""
+
+    def on_start(self, event: object) -> None:
+        compiling(1)
+
+    def on_end(self, event: object) -> None:
+        compiling(-1)
+
+
+event.register("numba:compile", _Compilation())
 
 
 def kernel(function: Function) -> Function:

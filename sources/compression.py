@@ -22,6 +22,7 @@ import zstandard
 
 from sources.codecs import ERRORS, Decompressor, Deflate, Lz4, Skippable, Zstd, zstd_decompressor
 from sources.text import wide_encoding
+from sources.watch import moved
 
 CHUNK_BYTES = 1 << 16
 _DICTIONARY_BYTES = 16 << 20
@@ -107,6 +108,7 @@ class Input:
         data = self._ahead or self._raw.read(size)
         self._ahead = b""
         self.position += len(data)
+        moved(len(data))
         return data
 
     def give_back(self, data: bytes) -> None:

@@ -23,6 +23,7 @@ from sources.tables.huggingface import read_huggingface
 from sources.tables.jsonl import read_jsonl
 from sources.tables.parquet import read_parquet
 from sources.tables.plain_text import read_text
+from sources.watch import Watch
 from sources.web import page
 from sources.web.warc import read_warc, read_wet
 from storage.errors import InputError
@@ -43,7 +44,8 @@ def _read_mediawiki(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     return read_mediawiki(raw, config)
 
 
-_READERS: dict[Kind, Callable[[RawInput, ReadConfig], Iterator[Reading]]] = {
+Reader = Callable[[RawInput, ReadConfig], Iterator[Reading]]
+_READERS: dict[Kind, Reader] = {
     "warc": read_warc,
     "wet": read_wet,
     "captures": read_captures,
@@ -102,11 +104,17 @@ def read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     return _READERS[raw.kind](raw, config)
 
 
-def ingest(raw: RawInput, config: IngestConfig) -> Iterator[Batch]:
-    """The input's batches, at least one. Raises InputError if it cannot be opened or lacks the text column."""
+def ingest(
+    raw: RawInput, config: IngestConfig, *, reader: Reader = read, watch: Watch | None = None
+) -> Iterator[Batch]:
+    """The input's batches, at least one. Raises InputError if it cannot be opened or lacks the text column.
+
+    With a `watch` a record that takes too long ends this process.
+    """
     ordinal = 0
     batch = _OpenBatch()
-    for reading in _note_emptiness(_refuse_repeated_ids(read(raw, config), raw), raw):
+    readings = watch.readings(reader(raw, config), raw) if watch else reader(raw, config)
+    for reading in _note_emptiness(_refuse_repeated_ids(readings, raw), raw):
         if raw.metadata_only and isinstance(reading, Document):
             reading.metadata_only = True
         if batch.text_bytes >= config.part_bytes:

@@ -21,8 +21,10 @@ from pipelines.jobs.driver import PartTask, run_parts
 from pipelines.jobs.job import Job
 from pipelines.removal import read_removals, strip_part, strip_rows
 from pipelines.run_folder import RunFolder
-from sources.ingest import IngestConfig, config_from_json, ingest, ingest_identity
+from sources.apart import ingest_apart
+from sources.ingest import Batch, IngestConfig, config_from_json, ingest, ingest_identity
 from sources.inputs import RawInput, identity_of
+from sources.watch import Watch
 from storage.commit import write_atomically
 from storage.errors import InputError
 from storage.identity import fingerprint
@@ -84,7 +86,7 @@ def _read(folder: RunFolder, raw: RawInput, config: IngestConfig, base: str) -> 
     documents, failed = [], []
     skipped: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for batch in ingest(raw, config):
+    for batch in _batches(folder, raw, config, base):
         identity = fingerprint({"input": base, "ordinal": batch.ordinal})
         size = pc.sum(pc.binary_length(batch.documents["text"])).as_py() or 0
         facts = {"text_bytes": int(size), "source": raw.source}
@@ -100,6 +102,18 @@ def _read(folder: RunFolder, raw: RawInput, config: IngestConfig, base: str) -> 
         "skipped": dict(sorted(skipped.items())),
         "failures": dict(sorted(reasons.items())),
     }
+
+
+def _batches(folder: RunFolder, raw: RawInput, config: IngestConfig, base: str) -> Iterator[Batch]:
+    """The input's batches; where a worker has died over it, by a process of its own that may die again."""
+    begun = folder.ingested / "inputs" / f"{base}.begun"
+    has_died = begun.exists()
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.touch()
+    try:
+        yield from ingest_apart(raw, config) if has_died else ingest(raw, config, watch=Watch())
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def _first_of_each(documents: Path, parts: list[Part]) -> list[Part]:

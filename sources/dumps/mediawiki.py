@@ -14,6 +14,7 @@ from urllib.parse import quote
 from sources.dumps.xml_pages import DamagedPage, DumpIndex, PageCutter, XmlPage
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
+from sources.watch import begins
 from sources.wikitext import PlainText, Site
 from sources.wikitext.page_kind import page_kind
 from storage.identity import page_doc_id
@@ -66,6 +67,8 @@ class _PageReader:
         place = Place(
             self._raw.source, self._raw.name, page.offset, page.length, page=f"{page.page_id}/{page.revision_id}"
         )
+        if late := begins(place):
+            return late
         if not page.page_id:
             return place.failure("bad_page", "the page has no id or no revision", item=page.title or None)
         if unwanted := self._why_unwanted(page):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from sources.reading import Place, RawInput, ReadConfig, Reading
+from sources.watch import begins
 from storage.errors import DatasetError, InputError
 from storage.manifests import read_manifest
 from storage.parts import read_batches
@@ -69,7 +70,8 @@ def _read(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
     there = [name for name in (*OF_PAGES, "metadata_only") if name in pq.read_schema(raw.path).names]
     for batch in read_batches(Path(raw.path), [*_COLUMNS, *there], _BATCH_ROWS):
         for row in batch.to_pylist():
-            yield Place(raw.source, raw.name, page=str(number)).document(
+            place = Place(raw.source, raw.name, page=str(number))
+            yield begins(place) or place.document(
                 row["doc_id"],
                 row["text"],
                 title=row["title"],

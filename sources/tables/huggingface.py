@@ -15,6 +15,7 @@ from typing import Any
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.tables.dataset_names import DEFAULT_SPLIT
 from sources.tables.rows import RowReader
+from sources.watch import begins
 from storage.errors import InputError
 
 PACKAGES = ("datasets", "pyarrow")
@@ -44,7 +45,7 @@ def read_huggingface(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
                 at=raw.path,
                 hint="say which column is the text: `--column text=NAME`",
             )
-        yield reader.read(row, place, number)
+        yield begins(place) or reader.read(row, place, number)
 
 
 def is_saved_dataset(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from sources.tables.enterprise import EnterpriseArticles
 from sources.tables.json_array import cut_array
 from sources.tables.rows import RowReader
 from sources.tables.tar import untar
+from sources.watch import begins
 
 _HEAD_BYTES = 4096
 _ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
@@ -48,6 +49,8 @@ def _cut(chunks: Iterable[bytes | Gap], limit: int) -> Iterator[Piece | LostPiec
 
 def _read_line(line: Piece, raw: RawInput, reader: RowReader, articles: EnterpriseArticles) -> Reading:
     place = Place(raw.source, raw.name, line.offset, len(line.content))
+    if late := begins(place):
+        return late
     try:
         row = _parse(line.content)
     except (ValueError, RecursionError) as error:

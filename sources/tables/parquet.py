@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.tables.rows import RowReader
+from sources.watch import begins
 from storage.errors import InputError
 
 PACKAGES = ("pyarrow",)
@@ -43,6 +44,9 @@ def _read_group(
     parquet: pq.ParquetFile, group: int, first_row: int, columns: list[str], raw: RawInput, reader: RowReader
 ) -> Iterator[Reading]:
     number = first_row
+    if late := begins(Place(raw.source, raw.name, page=str(number))):
+        yield late
+        return
     try:
         for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
             for row in batch.to_pylist():

@@ -18,6 +18,7 @@ from sources.cutting import LostPiece, Piece, cut, peek
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading
 from sources.text import wide_encoding
+from sources.watch import begins
 from sources.web.charset import decode_html
 from storage.errors import InputError
 from storage.identity import offset_doc_id
@@ -52,7 +53,7 @@ def read_text(raw: RawInput, config: ReadConfig) -> Iterator[Reading]:
             else:
                 place = Place(raw.source, raw.name, piece.offset, len(piece.content))
                 doc_id = offset_doc_id(raw.source, file=raw.name, offset=piece.offset)
-                yield place.document(doc_id, decode_html(piece.content), licence=raw.licence)
+                yield begins(place) or place.document(doc_id, decode_html(piece.content), licence=raw.licence)
 
 
 def _lost(piece: LostPiece, raw: RawInput) -> Reading:

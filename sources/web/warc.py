@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sources.files import open_raw
 from sources.reading import Place, RawInput, ReadConfig, Reading, Skipped, parse_time
 from sources.sandbox import ExtractionFailed, PageExtractor
+from sources.watch import begins
 from sources.web.charset import decode_html
 from sources.web.http import BadMessage, decode_payload, parse_message
 from sources.web.languages import is_wanted, says, with_metadata
@@ -76,6 +77,8 @@ def read_record(
         place = Place(raw.source, raw.name, record.offset)
         return place.failure(record.reason, record.detail, item=record.url)
     place = Place(raw.source, raw.name, record.offset, record.length)
+    if late := begins(place):
+        return late
     url = record.headers.get("warc-target-uri")
     if record.kind not in ("response", "resource", "conversion"):
         return Skipped(_kind_name(record))
