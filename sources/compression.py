@@ -1,7 +1,8 @@
 """Compressed files as the independent frames that they are made of, so that damage to one costs that one.
 
-gzip members, bzip2 and xz streams, zstd and lz4 frames; anything else is one plain frame. What a file is, its first
-bytes say, not its name. After damage the search goes on at the next frame magic whose first bytes decompress.
+gzip members, bzip2 and xz streams, zstd and lz4 frames; a 7z archive is one frame, anything else a plain one. What a
+file is, its first bytes say, not its name. After damage the search goes on at the next frame magic whose first bytes
+decompress.
 
 Invariant: a frame that is read to its end was whole: checksums are verified and truncation raises. Libraries that hide
 frame borders lose that: fastwarc's GzipReader ends in silence in the middle of a cut member. Price: what `make
@@ -21,6 +22,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import zstandard
 
 from sources.codecs import ERRORS, Decompressor, Deflate, Lz4, Skippable, Zstd, zstd_decompressor
+from sources.seven_zip import MAGIC, BadArchive, read_archive
 from sources.text import wide_encoding
 from sources.watch import moved
 
@@ -199,6 +201,9 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
     Bytes between frames that are none come as a DamagedFrame of their own; zero padding is passed over.
     """
     file = Input(raw)
+    if file.peek(len(MAGIC)) == MAGIC:
+        yield _archive(file, raw)
+        return
     file.zstd = _zstd_for(file)
     make = _codec_at(file, codecs)
     if make is None and not _is_compressed(file):
@@ -219,6 +224,15 @@ def frames(raw: BinaryIO, codecs: Codecs = _CODECS) -> Iterator[Frame | DamagedF
                 continue
         if make is None:
             return
+
+
+def _archive(file: Input, raw: BinaryIO) -> Frame | DamagedFrame:
+    try:
+        codec = read_archive(raw)
+    except BadArchive as error:
+        return DamagedFrame(0, "damaged", f"the 7z archive cannot be read: {error}")
+    file.seek(0)
+    return Frame(file, lambda: codec)
 
 
 def _is_compressed(file: Input) -> bool:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from sources.dumps.multistream import open_piece
-from sources.dumps.seven_zip import ENDING, open_archive
 from sources.reading import RawInput
 from sources.remote.files import open_remote
 from sources.remote.places import is_remote
@@ -19,7 +18,7 @@ from storage.errors import InputError
 def open_raw(raw: RawInput) -> Iterator[BinaryIO]:
     """The input's bytes, unbuffered (readers ask for 64 KiB at a time). Raises InputError if it cannot be opened."""
     try:
-        file = open_remote(raw.path, keep=raw.keep) if is_remote(raw.path) else _open_local(raw.path)
+        file = open_remote(raw.path, keep=raw.keep) if is_remote(raw.path) else open(raw.path, "rb", buffering=0)
     except OSError as error:
         raise InputError(
             f"cannot open `{raw.name}` of source `{raw.source}`: {error.strerror or error}",
@@ -28,10 +27,6 @@ def open_raw(raw: RawInput) -> Iterator[BinaryIO]:
         ) from error
     with file if raw.stop is None else open_piece(file, raw) as opened:
         yield opened
-
-
-def _open_local(path: str) -> BinaryIO:
-    return open_archive(path) if path.endswith(ENDING) else open(path, "rb", buffering=0)
 
 
 def read_bytes(raw: RawInput, start: int, stop: int) -> bytes:

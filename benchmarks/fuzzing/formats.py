@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from benchmarks.packing import pack_lz4
+from benchmarks.packing import pack_7z, pack_lz4
 from sources.reading import Kind
 from storage.schema import DOCUMENTS, Document, documents_table
 
@@ -144,7 +144,7 @@ def _page(number: int) -> bytes:
 def _dumps() -> Iterator[Format]:
     pages = tuple(_page(n) for n in range(PIECES))
     head, tail = b"<mediawiki><siteinfo><base>https://en.wikipedia.org/wiki/A</base></siteinfo>\n", b"</mediawiki>\n"
-    packs: dict[str, Pack] = {"xml.bz2": bz2.compress, "xml.gz": _gzip, "xml.zst": _zstd}
+    packs: dict[str, Pack] = {"xml.bz2": bz2.compress, "xml.gz": _gzip, "xml.zst": _zstd, "xml.7z": pack_7z}
     yield Format(name="xml", kind="mediawiki", pieces=pages, texts=_firsts(), head=head, tail=tail)
     for name, pack in packs.items():
         yield Format(name=name, kind="mediawiki", pieces=pages, pack=pack, head=head, tail=tail, apart=False)
