@@ -158,7 +158,13 @@ def _read(form: Format, data: bytes, folder: Path, counts: Counter[str]) -> list
     path = folder / "case"
     path.write_bytes(data)
     raw = RawInput(
-        source="s", kind=cast(Kind, form.kind), path=str(path), name="case", size=len(data), base=str(folder)
+        source="s",
+        kind=cast(Kind, form.kind),
+        path=str(path),
+        name="case",
+        size=len(data),
+        base=str(folder),
+        separator=form.separator,
     )
     texts = []
     for reading in read(raw, CONFIG):

@@ -41,6 +41,7 @@ class Format:
     head: bytes = b""
     tail: bytes = b""
     apart: bool = True
+    separator: str | None = None
 
     def build(self, pieces: Sequence[bytes]) -> bytes:
         """The whole file."""
@@ -61,6 +62,10 @@ def sentence(number: int) -> str:
 
 def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
+
+
+def _utf16(data: bytes) -> bytes:
+    return data.decode("utf-8", "replace").encode("utf-16")
 
 
 _zstd = zstandard.ZstdCompressor(write_checksum=True).compress
@@ -148,6 +153,10 @@ def _dumps() -> Iterator[Format]:
     yield Format(name="xml", kind="mediawiki", pieces=pages, texts=_firsts(), head=head, tail=tail)
     for name, pack in packs.items():
         yield Format(name=name, kind="mediawiki", pieces=pages, pack=pack, head=head, tail=tail, apart=False)
+    yield Format(
+        name="multistream xml.bz2", kind="mediawiki", pieces=pages, texts=_firsts(), pack=bz2.compress,
+        head=bz2.compress(head), tail=bz2.compress(tail),
+    )  # fmt: skip
 
 
 def _firsts() -> tuple[str, ...]:
@@ -161,6 +170,7 @@ def _tables() -> Iterator[Format]:
     lines = tuple(json.dumps(row).encode() + b"\n" for row in rows)
     yield Format(name="jsonl", kind="jsonl", pieces=lines, texts=_firsts())
     yield Format(name="jsonl.zst", kind="jsonl", pieces=lines, pack=_zstd, apart=False)
+    yield Format(name="JSON array", kind="jsonl", pieces=(json.dumps(rows).encode(),), apart=False)
     yield Format(name="enterprise", kind="jsonl", pieces=tuple(map(_enterprise, range(PIECES))), texts=_firsts())
     yield Format(name="parquet", kind="parquet", pieces=(_parquet(pa.Table.from_pylist(rows)),), apart=False)
     documents = [_document(n) for n in range(PIECES)]
@@ -202,7 +212,12 @@ def _others() -> Iterator[Format]:
     yield Format(name="HTML in Shift JIS", kind="html", pieces=(_japanese(),), apart=False)
     pages = tuple(_page(n).partition(b">")[2] for n in range(PIECES))
     yield Format(name="wikitext", kind="wikitext", pieces=pages, apart=False)
-    yield Format(name="index of captures", kind="captures", pieces=tuple(_index_lines()), texts=_firsts())
+    lines = tuple(_index_lines())
+    yield Format(name="index of captures", kind="captures", pieces=lines, texts=_firsts())
+    yield Format(name="index of captures in gzip", kind="captures", pieces=lines, pack=_gzip, apart=False)
+    paragraphs = tuple(f"{sentence(n)}\n\n".encode() for n in range(PIECES))
+    yield Format(name="text", kind="text", pieces=paragraphs, apart=False, separator="blank_line")
+    yield Format(name="text in UTF-16", kind="text", pieces=paragraphs, pack=_utf16, apart=False, separator="line")
 
 
 def _japanese() -> bytes:
