@@ -193,9 +193,13 @@ def _show(what: str, pages: Sequence[LabelledPage], found: Sequence[Array]) -> N
 
 
 def learned_from(pages: Sequence[GoldPage], hidden: Sequence[GoldPage]) -> list[LabelledPage]:
-    """The pages of other sites than the hidden ones', each address once, where the gold is the page's own."""
+    """The pages of other sites than the hidden ones', each address once, where the gold is the page's own.
+
+    WCXB's pages without an address are left out, as their site may be a hidden one; no Chinese page has an address.
+    """
     sites = {page.site for page in hidden}
-    chosen = {page.url: page for page in pages if page.site not in sites}
+    apart = (page for page in pages if page.site not in sites and (page.has_address or page.is_chinese))
+    chosen = {page.url: page for page in apart}
     labelled = (label_page(page) for page in chosen.values())
     return [page for page in labelled if page.f1(page.labels > 0.5) >= _LEAST_ORACLE_F1]
 

@@ -51,10 +51,18 @@ class GoldPage:
         return self.page_type == "Chinese news"
 
     @property
+    def has_address(self) -> bool:
+        """Whether it was kept where the page came from."""
+        return not self._host.endswith(".invalid")
+
+    @property
     def site(self) -> str:
-        """The host; of a page whose address was not kept, the page itself."""
-        host = urlsplit(self.url).hostname or ""
-        return self.url if host.endswith(".invalid") else host
+        """The host; of a page without an address, the page itself."""
+        return self._host if self.has_address else self.url
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).hostname or ""
 
 
 def add_page_options(parser: argparse.ArgumentParser) -> None:

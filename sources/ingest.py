@@ -31,7 +31,7 @@ from storage.identity import fingerprint
 from storage.schema import DOCUMENTS, FAILURES, Document, Failure, documents_table, encode, failures_table
 from storage.stage import package_versions
 
-VERSION = 8
+VERSION = 9
 """Raised whenever the same record gives another document."""
 
 _TABLE_BYTES = 4 << 20

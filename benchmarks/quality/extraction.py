@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.quality._page_extractors import PEER, PEER_PACKAGES, Extract, extractors
 from benchmarks.table import Row, publish
 from benchmarks.web_pages import CHINESE_NEWS, REPORTED, TUNING, WCXB, GoldPage, page_f1, read_gold_pages, share_found
-from sources.reading import EXTRACTIONS
-from sources.web.charset import decode_html
-from sources.web.html import extract_page
 
-PEER = "trafilatura"
-Extract = Callable[[GoldPage], str]
+Measure = tuple[str, str, Callable[["Outcome"], float]]
 
 
 @dataclass
@@ -37,65 +34,6 @@ class Outcome:
     def note(self, page: GoldPage, text: str, seconds: float) -> None:
         self.texts[page.url] = text
         self.seconds[page.url] = min(seconds, self.seconds.get(page.url, seconds))
-
-
-def extractors() -> dict[str, Extract]:
-    """Ours by mode, and each library that is installed."""
-    ours: dict[str, Extract] = {f"ours, `{mode}`": _ours(mode) for mode in EXTRACTIONS}
-    return ours | dict(_libraries())
-
-
-def _ours(mode: Any) -> Extract:
-    return lambda page: extract_page(page.data, announced_charset=page.charset, url=page.url, mode=mode).text
-
-
-def _html(page: GoldPage) -> str:
-    return decode_html(page.data, page.charset)
-
-
-def _libraries() -> Iterator[tuple[str, Extract]]:
-    import trafilatura
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.html import HTMLTree
-
-    yield PEER, lambda page: trafilatura.extract(_html(page)) or ""
-    yield "trafilatura fast", lambda page: trafilatura.extract(_html(page), fast=True) or ""
-    yield (
-        "resiliparse",
-        lambda page: extract_plain_text(HTMLTree.parse(_html(page)), main_content=True, alt_texts=False),
-    )
-    yield "jusText", _justext()
-    try:
-        import readability
-        from lxml.html import fromstring
-    except ImportError:
-        return
-
-    def read(page: GoldPage) -> str:
-        try:
-            return str(fromstring(readability.Document(_html(page)).summary()).text_content())
-        except Exception:  # it raises a class of its own over pages that it finds nothing in, and others over some
-            return ""
-
-    yield "readability-lxml", read
-
-
-def _justext() -> Extract:
-    import justext
-    from lxml.etree import LxmlError
-
-    words = {"English": justext.get_stoplist("English"), "Chinese": frozenset[str]()}
-
-    def extract(page: GoldPage) -> str:
-        chosen = words["Chinese" if page.is_chinese else "English"]
-        low, high = (0.0, 0.0) if page.is_chinese else (0.3, 0.32)
-        try:
-            found = justext.justext(page.data, chosen, stopwords_low=low, stopwords_high=high)
-        except (LxmlError, ValueError, AssertionError):
-            return ""
-        return "\n".join(one.text for one in found if not one.is_boilerplate)
-
-    return extract
 
 
 def run(pages: Sequence[GoldPage], chosen: Mapping[str, Extract], turns: int) -> dict[str, Outcome]:
@@ -113,42 +51,55 @@ def run(pages: Sequence[GoldPage], chosen: Mapping[str, Extract], turns: int) ->
 
 
 def _mean_f1(pages: Sequence[GoldPage], outcome: Outcome) -> float:
-    return float(np.mean([page_f1(page, outcome.texts[page.url]) for page in pages])) if pages else 0.0
+    return float(np.mean([page_f1(page, outcome.texts[page.url]) for page in pages]))
 
 
-def measures(pages: Sequence[GoldPage]) -> Iterator[tuple[str, str, Callable[[Outcome], float]]]:
+def _share_found(pages: Sequence[GoldPage], wanted: bool, outcome: Outcome) -> float:
+    return share_found(pages, outcome.texts, wanted=wanted)
+
+
+def _milliseconds(urls: Sequence[str], of: Callable[[list[float]], float], outcome: Outcome) -> float:
+    return 1000 * float(of([outcome.seconds[url] for url in urls]))
+
+
+def _percentile_99(values: list[float]) -> float:
+    return float(np.percentile(values, 99))
+
+
+def measures(pages: Sequence[GoldPage]) -> Iterator[Measure]:
     """(what, unit, how) of each figure."""
     western = [page for page in pages if not page.is_chinese]
-    chinese = [page for page in pages if page.is_chinese]
-    kinds = list(dict.fromkeys(page.page_type for page in western))
-    groups: list[tuple[str, list[GoldPage]]] = [("all pages", western)]
-    for half in (TUNING, REPORTED):
-        groups.append((half, [page for page in western if page.half == half]))
-    for kind in kinds:
-        of_kind = [page for page in western if page.page_type == kind]
-        groups += [(kind, of_kind), (f"{kind}, {REPORTED}", [page for page in of_kind if page.half == REPORTED])]
-    for name, members in groups if western else ():
-        yield f"word F1, {name}", "F1", lambda outcome, members=members: _mean_f1(members, outcome)  # type: ignore[misc]
-    if chinese:
-        unseen = [page for page in chinese if page.half == REPORTED]
-        yield "character F1, Chinese news", "F1", lambda outcome: _mean_f1(chinese, outcome)
-        yield f"character F1, Chinese news, {REPORTED}", "F1", lambda outcome: _mean_f1(unseen, outcome)
-    for name, wanted in (("with", True), ("without", False)):
-        members = [page for page in western if (page.wanted if wanted else page.unwanted)]
-        for half, some in (("", members), (f", {REPORTED}", [page for page in members if page.half == REPORTED])):
-            if some:
-                yield (
-                    f"`{name}` found{half}",
-                    "share",
-                    lambda outcome, some=some, wanted=wanted: share_found(some, outcome.texts, wanted=wanted),  # type: ignore[misc]
-                )
-    urls = [page.url for page in western or chinese]
-    yield "CPU a page", "ms", lambda outcome: 1000 * float(np.mean([outcome.seconds[url] for url in urls]))
-    yield (
-        "CPU a page, 99th percentile",
-        "ms",
-        lambda outcome: 1000 * float(np.percentile([outcome.seconds[url] for url in urls], 99)),
-    )
+    for name, members in _groups(western):
+        yield f"word F1, {name}", "F1", partial(_mean_f1, members)
+    for name, members in _and_reported("character F1, Chinese news", [page for page in pages if page.is_chinese]):
+        yield name, "F1", partial(_mean_f1, members)
+    for name, members in _and_reported("`with` found", [page for page in western if page.wanted]):
+        yield name, "share", partial(_share_found, members, True)
+    for name, members in _and_reported("`without` found", [page for page in western if page.unwanted]):
+        yield name, "share", partial(_share_found, members, False)
+    urls = [page.url for page in western or pages]
+    yield "CPU a page", "ms", partial(_milliseconds, urls, np.mean)
+    yield "CPU a page, 99th percentile", "ms", partial(_milliseconds, urls, _percentile_99)
+
+
+def _groups(pages: Sequence[GoldPage]) -> Iterator[tuple[str, list[GoldPage]]]:
+    """All pages, each half where there are two, each type."""
+    halves = {page.half for page in pages}
+    if pages:
+        yield "all pages", list(pages)
+    for half in (TUNING, REPORTED) if len(halves) > 1 else ():
+        yield half, [page for page in pages if page.half == half]
+    for kind in dict.fromkeys(page.page_type for page in pages):
+        yield from _and_reported(kind, [page for page in pages if page.page_type == kind])
+
+
+def _and_reported(name: str, pages: list[GoldPage]) -> Iterator[tuple[str, list[GoldPage]]]:
+    """The pages, and those of the reported half where that is not all."""
+    reported = [page for page in pages if page.half == REPORTED]
+    if pages:
+        yield name, pages
+    if 0 < len(reported) < len(pages):
+        yield f"{name}, {REPORTED}", reported
 
 
 def table(pages: Sequence[GoldPage], outcomes: Mapping[str, Outcome]) -> list[Row]:
@@ -162,24 +113,33 @@ def table(pages: Sequence[GoldPage], outcomes: Mapping[str, Outcome]) -> list[Ro
     return rows
 
 
+def _what_was_learned_from(*, unseen: bool) -> str:
+    if unseen:
+        return "our weights saw none of these pages, nor another page of their sites"
+    return f"our weights saw most of the {TUNING}, none of the {REPORTED} or its sites; CPU without Chinese pages"
+
+
 def main(arguments: list[str]) -> int:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(prog="make bench-extraction", description=__doc__)
     parser.add_argument("--web", type=Path, nargs="+", default=[WCXB[0], CHINESE_NEWS[0]], metavar="WARC|FOLDER")
     parser.add_argument("--gold", type=Path, nargs="+", default=[WCXB[1], CHINESE_NEWS[1]], metavar="JSONL|FOLDER")
+    parser.add_argument("--unseen", action="store_true", help="nothing was learned from any of these pages: no halves")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--result", default="extraction", metavar="NAME", help="the result file's name")
     options = parser.parse_args(arguments)
     pages = [page for pair in zip(options.web, options.gold, strict=True) for page in read_gold_pages(*pair)]
+    if options.unseen:
+        pages = [replace(page, half=REPORTED) for page in pages]
     outcomes = run(pages, extractors(), options.turns)
     publish(
         options.result,
         table(pages, outcomes),
-        packages=("trafilatura", "resiliparse", "jusText", "readability-lxml", "lxml", "numba"),
+        packages=(*PEER_PACKAGES, "lxml", "numba"),
         notes=[
-            f"{len(pages)} pages: {', '.join(path.name for path in options.web)}",
+            f"{len(pages)} pages: {', '.join('/'.join(path.parts[-2:]) for path in options.web)}",
             "words are runs of letters and digits of the lower-case text, as WCXB counts; for Chinese, characters",
-            f"our weights saw most of the {TUNING}, none of the {REPORTED} or its sites; CPU without Chinese pages",
+            _what_was_learned_from(unseen=options.unseen),
         ],
     )
     return 0

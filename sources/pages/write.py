@@ -1,8 +1,9 @@
 """Chosen blocks to text as a reader would have it: paragraphs, lists, tables, code and formulas.
 
-Invariant: no word is added and none of a chosen block is lost. An empty line stands between paragraphs; a list item
-begins with `- `, indented by its depth; the cells of a row stand in one line with ` | ` between them; preformatted text
-keeps its white space; a formula is TeX between `$`.
+Invariant: no word is added, and of a chosen block none is lost but these: a link that is one sign (the ¶ behind a
+heading), and a sentence that stood before, outside tables and code (a slide's copy, a quoted post; +0.003 word F1, on
+products +0.016). An empty line stands between paragraphs; a list item begins with `- `, indented by its depth; the cells
+of a row stand in one line with ` | ` between them; preformatted text keeps its white space; a formula is TeX between `$`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ import numpy.typing as npt
 from sources.pages.blocks import Blocks
 from sources.pages.elements import LINE_BREAK, SPACE_BEFORE
 from sources.pages.names import MARKS, TAG
-from sources.pages.scan import PREFORMATTED, TEX, Scan
+from sources.pages.scan import PREFORMATTED, TEX, TEXT, Scan
 
 Array = npt.NDArray[Any]
 _STRUCTURED = sum(1 << list(MARKS).index(name) for name in ("item", "td", "th", "pre"))
+_LINK = 1 << list(MARKS).index("link")
+_PERMALINKS = frozenset("¶ # § 🔗 ⚓ \uf0c1".split())
+"""What documentation writes behind a heading as the link to it."""
+_PERMALINK_BYTES = len("&#xf0c1;")
 _LI, _TR, _PRE = TAG["li"], TAG["tr"], TAG["pre"]
 _MAX_INDENT = 4
+_SENTENCE_WORDS = 8
+"""A block of fewer words may say the same thing of many: a price, `in stock`, a name above each of a writer's posts."""
 
 
 class _Place(NamedTuple):
@@ -39,10 +46,14 @@ def write_blocks(scan: Scan, blocks: Blocks, chosen: Array) -> str:
     """The text of the chosen blocks."""
     written: list[str] = []
     items: set[int] = set()
+    sentences: set[str] = set()
     before: _Place | None = None
-    for text, place in zip(_texts(scan, blocks, chosen), _places(scan, blocks.element[chosen]), strict=True):
-        if not text or text.isspace():
+    texts, places = _texts(scan, blocks, chosen), _places(scan, blocks.element[chosen])
+    for text, place, words in zip(texts, places, blocks.words[chosen].tolist(), strict=True):
+        if not text or text.isspace() or text in sentences and place.pre < 0 and place.row < 0:
             continue
+        if words >= _SENTENCE_WORDS:
+            sentences.add(text)
         if before is not None:
             written.append(_between(before, place))
         if place.item >= 0 and place.item not in items and not (before and _same_row(before, place)):
@@ -99,12 +110,22 @@ def _texts(scan: Scan, blocks: Blocks, chosen: Array) -> Iterator[str]:
     """The text of each chosen block."""
     starts, ends, kinds = scan.run_start.tolist(), scan.run_end.tolist(), scan.run_kind.tolist()
     breaks = scan.run_break.tolist()
+    for run in _find_permalinks(scan):
+        ends[run] = starts[run]
     for first, last in zip(blocks.first_run[chosen].tolist(), blocks.last_run[chosen].tolist(), strict=True):
         if last == first + 1 and kinds[first] != PREFORMATTED:
             yield " ".join(_text_of(scan.source, starts[first], ends[first], kinds[first]).split())
             continue
         runs = map(_text_of, repeat(scan.source), starts[first:last], ends[first:last], kinds[first:last])
         yield _join_runs(list(runs), breaks[first:last], PREFORMATTED in kinds[first:last])
+
+
+def _find_permalinks(scan: Scan) -> list[int]:
+    """The runs outside code that are a link and no more than its sign."""
+    short = (scan.run_end - scan.run_start <= _PERMALINK_BYTES) & (scan.run_kind == TEXT)
+    linked = np.flatnonzero(short & (scan.marks[scan.run_element] & _LINK != 0)).tolist()
+    signs = (_text_of(scan.source, scan.run_start[run], scan.run_end[run], TEXT).strip() for run in linked)
+    return [run for run, sign in zip(linked, signs, strict=True) if sign in _PERMALINKS]
 
 
 def _join_runs(texts: list[str], breaks: list[int], preformatted: bool) -> str:

@@ -63,7 +63,7 @@ BODIES = {
     "article": f"<article><h1>The mill</h1><p>{PROSE * 2}</p><p>{PROSE * 3}</p></article>"
     "<aside class=related><h3>Related posts</h3><a href=/1>Another mill</a><a href=/2>A third</a></aside>",
     "documentation": f"<main><h1>grind()</h1><p>{PROSE}</p><pre>def grind(x):\n    return x / 2\n</pre>"
-    f"<p>{PROSE}</p></main>",
+    f"<p>{PROSE}So it was.</p></main>",
     "forum": "".join(
         f"<div class='post message'><div class=username>miller{n}</div>"
         f"<div class='message-body'><p>{PROSE * 2}{n}</p></div>"
