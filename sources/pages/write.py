@@ -2,8 +2,9 @@
 
 Invariant: no word is added, and of a chosen block none is lost but these: a link that is one sign (the ¶ behind a
 heading), and a sentence that stood before, outside tables and code (a slide's copy, a quoted post; +0.003 word F1, on
-products +0.016). An empty line stands between paragraphs; a list item begins with `- `, indented by its depth; the cells
-of a row stand in one line with ` | ` between them; preformatted text keeps its white space; a formula is TeX between `$`.
+products +0.016). An empty line stands between paragraphs; a list item begins with `- `, indented by its depth; the
+cells of a row stand in one line with ` | ` between them; preformatted text keeps its white space; a formula is TeX
+between `$`.
 """
 
 from __future__ import annotations

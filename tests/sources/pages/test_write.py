@@ -22,8 +22,8 @@ RULES = {
     "inline tags join, white space between them counts": ("<p>a<b>b</b> <i>c</i>d</p>", "ab cd"),
     "line breaks": ("<p>one<br>two<br/> three</p>", "one\ntwo\nthree"),
     "signs that link to a heading": (
-        "<h2>Models<a class=headerlink href=#models>&para;</a></h2><h2><a href=#b>#</a> Use</h2><p>C<a href=/c>#</a></p>"
-        "<dt>run()<a href=#run> § </a></dt><p>see § 4 and ¶",
+        "<h2>Models<a class=headerlink href=#models>&para;</a></h2><h2><a href=#b>#</a> Use</h2>"
+        "<p>C<a href=/c>#</a></p><dt>run()<a href=#run> § </a></dt><p>see § 4 and ¶",
         "Models\n\nUse\n\nC\n\nrun()\n\nsee § 4 and ¶",
     ),
     "linked signs in code": ("<pre>a <a href=/hash>#</a> b</pre>", "a # b"),
