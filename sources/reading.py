@@ -79,6 +79,8 @@ class Skipped:
 
 
 Reading = Document | Failure | Skipped
+MOST_PAGE_BYTES = 512 << 20
+"""A page in an old encoding takes up to three times its bytes in UTF-8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,12 @@ class ReadConfig:
         """Take the lists that JSON makes of tuples, and refuse what means nothing."""
         for name in ("http_statuses", "mime_types", "languages", "namespaces", "wiki_parts", "chinese_variants"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not 0 < self.max_page_bytes <= MOST_PAGE_BYTES:
+            raise InputError(
+                f"pages of {self.max_page_bytes} bytes cannot be read",
+                at="max_page_bytes",
+                hint=f"places in a page are counted up to 2³¹, so it is 1 to {MOST_PAGE_BYTES}",
+            )
         if self.extraction not in EXTRACTIONS:
             raise InputError(
                 f"no such extraction: `{self.extraction}`",

@@ -51,6 +51,8 @@ class Bzip2:
         self._packed = bytearray()
         self._bit = 0
         self._searched = 0
+        self._end = 0
+        """Where the block ends, in bits of the input, if its checksum is right: a damaged one may run on."""
         self._level = 0
         self._holds = False
         self._ended = False
@@ -142,10 +144,12 @@ class Bzip2:
             self._searched = max(begun, len(packed) * 8 - _MAGIC_BITS)
             return False
         end = read_block(packed, begun, self._block, self._facts, *self._head) if following >= 0 else -1
-        self._bit = self._searched = end if end >= 0 else max(following, begun)
         if end < 0:
+            self._bit = self._searched = max(following, begun)
             self._lost = True
             raise OSError("Invalid data stream")
+        self._bit = self._searched = min(end, following)
+        self._end = 8 * self._dropped + end
         restore_order(self._block, self._facts[LENGTH], self._facts[ORIGIN], *self._ring)
         self._state[:] = 0
         return True
@@ -186,6 +190,7 @@ class Bzip2:
             self._holds = False
             if self._state[SUM] ^ 0xFFFFFFFF != self._facts[CHECKSUM]:
                 raise OSError("Invalid data stream: a block's checksum is another")
+            self._bit = self._searched = self._end - 8 * self._dropped
         return out[:size].tobytes()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sources.ingest import Batch, IngestConfig, config_from_json, ingest, ingest_identity
-from sources.reading import RawInput, parse_time
+from sources.reading import RawInput, ReadConfig, parse_time
 from sources.text import normalise_line, normalise_text
 from storage.errors import InputError
 from storage.schema import DOCUMENTS, FAILURES
@@ -66,6 +66,12 @@ def test_config_survives_json_and_has_an_identity() -> None:
 def test_parts_of_nothing_are_refused() -> None:
     with pytest.raises(InputError, match="a part of 0 bytes"):
         IngestConfig(part_bytes=0)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2 << 30])
+def test_pages_larger_than_can_be_counted_are_refused(size: int) -> None:
+    with pytest.raises(InputError, match=f"pages of {size} bytes cannot be read"):
+        ReadConfig(max_page_bytes=size)
 
 
 def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:

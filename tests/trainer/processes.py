@@ -35,8 +35,8 @@ def run_processes(
     failed = []
     while children:
         pid, status = os.wait()
-        rank = children.pop(pid)
-        if status:
+        rank = children.pop(pid, None)
+        if rank is not None and status:
             failed.append(f"process {rank}: {(folder / f'{rank}.log').read_text()[-4000:]}")
     assert not failed, "\n".join(failed)
 

@@ -75,6 +75,15 @@ def test_damage_costs_a_block_and_nothing_else() -> None:
     assert TEXT.endswith(after) and len(before) + len(after) > len(TEXT) - 300_000
 
 
+def test_a_damaged_block_does_not_run_into_the_next_stream() -> None:
+    """Where its end is missing its codes go on in what follows: where they end is not its place."""
+    streams = [bz2.compress(TEXT[first : first + 60]) for first in (0, 60, 120)]
+    for at in range(20, len(streams[0]) - 10):
+        broken = streams[0][:at] + streams[0][at + 16 :] + streams[1] + streams[2]
+        whole = b"".join(piece for piece in stream(io.BytesIO(broken)) if isinstance(piece, bytes))
+        assert whole.endswith(TEXT[60:180])
+
+
 def test_a_block_without_an_end_is_not_waited_for() -> None:
     """What no block can be as long as is damage: memory stays small, and the next block is found."""
     packed = bz2.compress(TEXT, 1)
